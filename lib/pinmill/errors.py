@@ -1,0 +1,115 @@
+"""Every error that Pinmill raises on purpose: what, the value, what was expected, the next step.
+
+PinmillError                    exit code 4 unless it says otherwise
+├── ProjectError                no project here, or a notebook or setting of it is malformed (2)
+├── ParameterError              ValueError: unknown, misspelt, wrongly typed or out of range (2)
+├── SecretError                 a `secret:NAME` whose value is not set (2)
+├── SourceError                 the outside input cannot be read, or is not the one that was promised
+│   └── SourceNotFoundError     FileNotFoundError
+├── DataError                   ValueError: a table breaks its contract
+├── BoardError                  a board cannot do what was asked
+│   ├── PinNotFoundError        FileNotFoundError
+│   ├── PinNameError            ValueError: a name outside `^[a-z0-9][a-z0-9_-]{0,63}$` (2)
+│   └── IntegrityError          bytes differ from their recorded SHA-256 (1)
+├── ModelError                  a model cannot be saved or loaded
+│   └── UntrustedTypeError      a model file names a type outside the allow-list
+├── ChampionError               the champion cannot be moved like this (2)
+│   └── ConflictError           somebody else moved it first
+├── RunError                    a run could not start or finish
+│   ├── LockedError             the lock of this workflow and job is held (75)
+│   └── StageError              a cell raised, hung, or lost its kernel
+└── ReportError                 a page could not be rendered
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class PinmillError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is what the command ends with."""
+
+    exit_code = 4
+
+
+class ProjectError(PinmillError):
+    exit_code = 2
+
+
+class ParameterError(PinmillError, ValueError):
+    exit_code = 2
+
+
+class SecretError(PinmillError):
+    exit_code = 2
+
+
+class SourceError(PinmillError):
+    pass
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    pass
+
+
+class DataError(PinmillError, ValueError):
+    pass
+
+
+class BoardError(PinmillError):
+    pass
+
+
+class PinNotFoundError(BoardError, FileNotFoundError):
+    pass
+
+
+class PinNameError(BoardError, ValueError):
+    exit_code = 2
+
+
+class IntegrityError(BoardError):
+    exit_code = 1
+
+
+class ModelError(PinmillError):
+    pass
+
+
+class UntrustedTypeError(ModelError):
+    pass
+
+
+class ChampionError(PinmillError):
+    exit_code = 2
+
+
+class ConflictError(ChampionError):
+    pass
+
+
+class RunError(PinmillError):
+    pass
+
+
+class LockedError(RunError):
+    exit_code = 75
+
+
+class StageError(RunError):
+    pass
+
+
+class ReportError(PinmillError):
+    pass
+
+
+def describe_problems(where: str, problems: Sequence[str]) -> str:
+    """One message for all violations: '3 problems in 'raw': …; …; …'."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return f"{count} in {where}: " + "; ".join(problems)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """' Did you mean 'n_trees'?' for the closest of `known`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

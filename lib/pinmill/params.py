@@ -1,0 +1,277 @@
+"""The params file of a workflow: read with its line numbers, checked as a whole before any kernel starts."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, TypeAdapter, ValidationError
+
+from pinmill.errors import ParameterError, describe_problems, did_you_mean
+from pinmill.notebook import Declaration, Stage
+from pinmill.secret import find_secrets
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
+TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None, "Any": Any}
+WORKFLOW = re.compile(r"^[a-z0-9][a-z0-9_-]{0,47}$")  # a pin's name is at most 64 characters: `W-champion` must fit
+
+
+class RunSettings(BaseModel):
+    """The reserved mapping `run:` of a params file: what the runner, not a notebook, takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    timeout: PositiveFloat | dict[str, PositiveFloat] = Field(
+        3600.0, description="longest time for a stage, as a number or by stage [s]"
+    )
+    notebooks: dict[str, str] = Field({}, description="another notebook for a stage: {train: notebooks/mine.ipynb}")
+
+    def seconds(self, stage: str) -> float:
+        """The longest time a stage may take."""
+        return self.timeout.get(stage, 3600.0) if isinstance(self.timeout, dict) else self.timeout
+
+
+@dataclass(frozen=True)
+class Params:
+    """A params file as read: values by name, the line of each, and what is wrong already."""
+
+    workflow: str
+    where: str
+    values: dict[str, Any]
+    lines: dict[str, str]
+    problems: tuple[str, ...] = ()
+
+    def place(self, name: str) -> str:
+        return self.lines.get(name, self.where)
+
+
+@cache
+def type_adapter(text: str):
+    """pydantic's check for a type as a parameters cell spells it, such as `int | None` or `list[str]`."""
+    kind = eval(text, {"__builtins__": {}}, TYPES)
+    return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def fill_variables(text: str, settings: Mapping[str, str]) -> str:
+    """`text` with `${NAME}` and `${NAME:-default}` replaced. Raises KeyError with the name that is not set."""
+
+    def fill(match: re.Match) -> str:
+        value = settings.get(match[1]) or match[2]
+        if value is None:
+            raise KeyError(match[1])
+        return value
+
+    return VARIABLE.sub(fill, text)
+
+
+def fill_node(node: yaml.Node, settings: Mapping[str, str], problems: list[str], where: str) -> None:
+    """Replace variables in every scalar below a YAML node; a plain (unquoted) one gets its type afterwards."""
+    if isinstance(node, yaml.ScalarNode) and "${" in node.value:
+        try:
+            node.value = fill_variables(node.value, settings)
+        except KeyError as error:
+            name = error.args[0]
+            line = node.start_mark.line + 1
+            problems.append(f"${{{name}}} is not set ({where}, line {line}): set {name} or write ${{{name}:-default}}")
+        if node.style is None:
+            node.tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, node.value, (True, False))
+    for child in node.value if isinstance(node.value, list) else []:
+        for part in child if isinstance(child, tuple) else (child,):
+            fill_node(part, settings, problems, where)
+
+
+def parse_params(text: str, *, workflow: str, where: str, settings: Mapping[str, str]) -> Params:
+    """A params file's text as values with their lines. Raises ParameterError when it is not a flat YAML mapping."""
+    loader = LOADER(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return Params(workflow, where, {"workflow": workflow}, {})
+        if not isinstance(root, yaml.MappingNode):
+            raise ParameterError(f"{where} is not a mapping: lines such as 'label: rating' were expected.")
+        values: dict[str, Any] = {}
+        lines: dict[str, str] = {}
+        problems: list[str] = []
+        for key, value in root.value:
+            fill_node(value, settings, problems, where)
+            place = f"{where}, line {key.start_mark.line + 1}"
+            if key.value in values:
+                problems.append(f"{key.value!r} stands twice ({lines[key.value]} and {place})")
+            values[key.value] = loader.construct_object(value, deep=True)
+            lines[key.value] = place
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{where} is not YAML: {' '.join(str(error).split())}.") from None
+    finally:
+        loader.dispose()
+    if values.setdefault("workflow", workflow) != workflow:
+        problems.append(f"workflow is {values['workflow']!r}, the file's name says {workflow!r} ({lines['workflow']})")
+    return Params(workflow, where, values, lines, tuple(problems))
+
+
+def load_params(file: Path, *, where: str, settings: Mapping[str, str], workflows: Iterable[str] = ()) -> Params:
+    """The params file of the workflow that the file is named after. Raises ParameterError."""
+    if not WORKFLOW.match(file.stem):
+        raise ParameterError(
+            f"{file.stem!r} is no name for a workflow: lower-case letters, digits, - and _ were expected, at most 48."
+        )
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        known = sorted(workflows)
+        raise ParameterError(
+            f"no workflow {file.stem!r}: {where} does not exist.{did_you_mean(file.stem, known)} "
+            f"The workflows here are: {', '.join(known) or 'none'}."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"{where} is not UTF-8 (byte {error.start}). Save it as UTF-8.") from None
+    return parse_params(text, workflow=file.stem, where=where, settings=settings)
+
+
+def override(params: Params, assignments: Iterable[str]) -> Params:
+    """`params` with `name=value` pairs from a command line laid over them; a value is read as YAML."""
+    values, lines, problems = dict(params.values), dict(params.lines), list(params.problems)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            problems.append(f"--set {assignment} has no '=': --set name=value was expected")
+            continue
+        try:
+            values[name] = yaml.load(text, LOADER)
+        except yaml.YAMLError:
+            values[name] = text
+        lines[name] = f"--set {name}"
+    if values["workflow"] != params.workflow:
+        problems.append("workflow cannot be changed by --set: name the other workflow instead")
+    return Params(params.workflow, params.where, values, lines, tuple(problems))
+
+
+def find_declarations(stages: Iterable[Stage]) -> dict[str, Declaration]:
+    """Every parameter that any of the stages declares, by name."""
+    return {name: declared for stage in stages for name, declared in stage.declarations.items()}
+
+
+def convert(value: Any, declared: Declaration) -> Any:
+    """`value` as its declaration wants it: one value stands for a list of one, a whole number for a float."""
+    if declared.type.startswith("list") and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return [value] if value != "" else []
+    if declared.type == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def check_value(value: Any, declared: Declaration) -> str | None:
+    """What is wrong with a value, in words; None when it is fine."""
+    if declared.type != "str" and find_secrets(value) and not declared.type.startswith("list[str]"):
+        return f"{value!r} is a secret, and secrets are for strings only, not {declared.type}"
+    try:
+        type_adapter(declared.type).validate_python(value)
+    except ValidationError:
+        hint = " (quote it: YAML reads yes, no, on and off as booleans)" if isinstance(value, bool) else ""
+        return f"{value!r} is {type(value).__name__}, {declared.type} was expected{hint}"
+    if declared.choices and str(value) not in declared.choices and not is_open_choice(str(value), declared.choices):
+        close = did_you_mean(str(value), declared.choices)
+        return f"{value!r} is none of {', '.join(declared.choices)}.{close}".rstrip(".")
+    numbers = value if isinstance(value, list) else [value]
+    for number in numbers:
+        if isinstance(number, int | float) and not isinstance(number, bool) and not in_range(number, declared):
+            return f"{number!r} is outside {describe_range(declared)}"
+    return None
+
+
+def is_open_choice(value: str, choices: tuple[str, ...]) -> bool:
+    """Whether `value` completes a choice that ends in a placeholder, as `time:date` does for `time:<column>`."""
+    return any("<" in choice and value.startswith(choice.split("<")[0]) and value[-1:] != ":" for choice in choices)
+
+
+def in_range(number: float, declared: Declaration) -> bool:
+    return (declared.low is None or number >= declared.low) and (declared.high is None or number <= declared.high)
+
+
+def describe_range(declared: Declaration) -> str:
+    low, high = (("" if bound is None else f"{bound:g}") for bound in (declared.low, declared.high))
+    return f"{low}..{high}{' ' + declared.unit if declared.unit else ''}"
+
+
+def check_run_settings(params: Params, stages: list[Stage]) -> tuple[RunSettings, list[str]]:
+    """The runner's own settings, and what is wrong with them."""
+    given, place = params.values.get("run") or {}, params.place("run")
+    names = {stage.name for stage in stages}
+    try:
+        settings = RunSettings.model_validate(given)
+    except ValidationError as error:
+        found = {".".join(["run", *map(str, item["loc"][:1])]): item for item in error.errors()}
+        return RunSettings(), [describe_run_problem(name, item, place) for name, item in found.items()]
+    by_stage = {"notebooks": settings.notebooks, "timeout": settings.timeout}
+    return settings, [
+        f"run.{name}: no stage {stage!r} ({place}).{did_you_mean(stage, names)}".rstrip(".")
+        for name, mapping in by_stage.items()
+        if isinstance(mapping, dict)
+        for stage in mapping
+        if stage not in names
+    ]
+
+
+def describe_run_problem(name: str, item: Mapping[str, Any], place: str) -> str:
+    """One of pydantic's complaints about `run:`, in our words."""
+    if item["type"] == "extra_forbidden":
+        key = name.removeprefix("run.")
+        return f"no setting {key!r} under run ({place}).{did_you_mean(key, RunSettings.model_fields)}".rstrip(".")
+    meaning = RunSettings.model_fields[name[4:]].description if name[4:] in RunSettings.model_fields else "a mapping"
+    return f"{name}: {item['input']!r} is not {meaning} ({place})"
+
+
+def check_params(params: Params, stages: list[Stage], settings: Mapping[str, str]) -> tuple[dict[str, Any], RunSettings]:
+    """Every declared parameter's value for this workflow, and the runner's settings.
+
+    Raises ParameterError with all violations at once, each with file and line.
+    """
+    declared = find_declarations(stages)
+    run, problems = check_run_settings(params, stages)
+    problems = [*params.problems, *problems]
+    values = {name: declaration.default for name, declaration in declared.items()}
+    for name, value in params.values.items():
+        if name == "run":
+            continue
+        if name not in declared:
+            hint = did_you_mean(name, declared)
+            problems.append(f"no notebook has parameter {name!r} ({params.place(name)}).{hint}".rstrip("."))
+            continue
+        values[name] = convert(value, declared[name])
+        if problem := check_value(values[name], declared[name]):
+            problems.append(f"{name}: {problem} ({params.place(name)})")
+        unset = sorted(secret for secret in find_secrets(value) if not settings.get(secret))
+        problems += [f"{name}: the secret {s!r} is not set ({params.place(name)}); set it or .env" for s in unset]
+    if problems:
+        raise ParameterError(describe_problems(params.where, problems))
+    return values, run
+
+
+def read_schema(stages: list[Stage]) -> dict[str, Any]:
+    """JSON Schema of a params file, for editors."""
+    properties: dict[str, Any] = {}
+    for name, declared in find_declarations(stages).items():
+        schema = type_adapter(declared.type).json_schema()
+        if schema.get("type") == "array":
+            schema = {"anyOf": [schema, schema.get("items", {})]}
+        closed = declared.choices and not any("<" in choice for choice in declared.choices)
+        bounds = {"minimum": declared.low, "maximum": declared.high}
+        properties[name] = {
+            **schema,
+            "description": declared.meaning + (f" [{declared.unit}]" if declared.unit else ""),
+            "default": declared.default,
+            **({"enum": list(declared.choices)} if closed else {}),
+            **{key: bound for key, bound in bounds.items() if bound is not None},
+        }
+    properties["run"] = RunSettings.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Pinmill params",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+

@@ -1,0 +1,77 @@
+"""What a person sees while a run works: bars on a terminal, plain lines elsewhere."""
+
+import sys
+from types import TracebackType
+from typing import Self, TextIO
+
+from pinmill.project import now_utc
+
+
+class LineProgress:
+    """One line for each event, with a UTC time: for cron, logs and pipes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        """Show a line for good."""
+        print(f"{now_utc():%Y-%m-%dT%H:%M:%SZ} {text}", file=self.stream, flush=True)
+
+    def begin(self, stage: str, number: int, stages: int) -> None:
+        """A stage starts to run."""
+        self.say(f"{stage} ({number}/{stages}) runs")
+
+    def cells(self, done: int, total: int) -> None:
+        """Cells of the current stage that are done."""
+
+    def end(self, stage: str, text: str) -> None:
+        """A stage is done, in words."""
+        self.say(f"{stage}: {text}")
+
+
+class BarProgress(LineProgress):
+    """A bar for the stages and one for the cells of the stage at work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.bars = Progress(
+            TextColumn("{task.description:<14}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(file=stream),
+            transient=True,
+        )
+        self.stages_bar = self.bars.add_task("stages", total=None)
+        self.cells_bar = self.bars.add_task("cells", total=None)
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bars.stop()
+
+    def say(self, text: str) -> None:
+        self.bars.console.print(text, markup=False, highlight=False)
+
+    def begin(self, stage: str, number: int, stages: int) -> None:
+        self.bars.update(self.stages_bar, completed=number - 1, total=stages)
+        self.bars.reset(self.cells_bar, description=stage, total=None)
+
+    def cells(self, done: int, total: int) -> None:
+        self.bars.update(self.cells_bar, completed=done, total=total)
+
+
+def open_progress(stream: TextIO = sys.stderr) -> LineProgress:
+    """Bars when `stream` is a terminal, otherwise plain lines."""
+    return BarProgress(stream) if stream.isatty() else LineProgress(stream)

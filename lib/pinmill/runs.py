@@ -1,0 +1,135 @@
+"""The record of each run: one JSON file, written whole, that says what happened."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pinmill.errors import RunError
+from pinmill.lock import is_alive
+
+FINISHED = ("succeeded", "rejected")
+EXIT_CODES = {"succeeded": 0, "rejected": 3, "failed": 4, "interrupted": 130, "skipped": 75}
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What one stage did in one run."""
+
+    stage: str
+    notebook: str
+    status: str  # ran | reused | failed | running
+    why: tuple[str, ...] = ()  # what changed in its fingerprint since it was last run
+    fingerprint: str = ""
+    parts: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # kind -> {name, version, sha256}
+    seconds: float = 0.0
+    executed: str = ""  # the executed notebook, relative to the project's root
+    run: str = ""  # the run that executed it, another one when reused
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run did. While it works its status is `running`, and `pid` and `born` name its process."""
+
+    run: str
+    workflow: str
+    job: str
+    status: str
+    started: str
+    ended: str = ""
+    pid: int = 0
+    born: float = 0.0
+    parameters: dict[str, Any] = field(default_factory=dict)
+    stages: tuple[StageRecord, ...] = ()
+    candidate: str = ""
+    champion_before: str = ""
+    champion_after: str = ""
+    reasons: tuple[str, ...] = ()
+    error: str = ""
+    page: str = ""  # relative to the project's root
+    warnings: tuple[str, ...] = ()
+
+    def stage(self, name: str) -> StageRecord | None:
+        return next((stage for stage in self.stages if stage.stage == name), None)
+
+    def output(self, kind: str) -> dict[str, str] | None:
+        """The pin of a kind that this run made or reused, as {name, version, sha256}."""
+        return next((stage.outputs[kind] for stage in self.stages if kind in stage.outputs), None)
+
+    def with_stage(self, stage: StageRecord) -> "RunRecord":
+        """This record with the stage of that name replaced, or added."""
+        others = tuple(s for s in self.stages if s.stage != stage.stage)
+        return replace(self, stages=(*others, stage))
+
+
+def make_run_id(now: datetime) -> str:
+    """An identifier for a run that sorts by time and is not given twice."""
+    return f"{now:%Y%m%dT%H%M%S}Z-{os.urandom(3).hex()}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file so that a reader sees the old or the new one, never a part, whatever is killed when."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, default=str)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write a run's record into its folder below `folder`, the workflow's folder of runs."""
+    write_json(folder / record.run / "run.json", asdict(record))
+
+
+def read_record(folder: Path, run: str) -> RunRecord:
+    """A run's record; `running` without its process is told as `interrupted`. Raises RunError when there is none."""
+    try:
+        found = json.loads((folder / run / "run.json").read_text(encoding="utf-8"))
+        stages = tuple(StageRecord(**{**s, "why": tuple(s["why"])}) for s in found["stages"])
+        tuples = {key: tuple(found[key]) for key in ("reasons", "warnings")}
+        record = RunRecord(**{**found, **tuples, "stages": stages})
+    except FileNotFoundError:
+        raise RunError(f"no run {run!r} of {folder.name}. See: pinmill runs {folder.name}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(f"the record of run {run!r} of {folder.name} is not readable: {error}.") from None
+    if record.status == "running" and not is_alive(record.pid, record.born):
+        return replace(record, status="interrupted", error=record.error or "its process ended without a word")
+    return record
+
+
+def list_runs(folder: Path) -> list[str]:
+    """Identifiers of all runs with a record, newest first."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted((name for name in names if (folder / name / "run.json").is_file()), reverse=True)
+
+
+def read_records(folder: Path) -> Iterator[RunRecord]:
+    """Records of all runs of a workflow, newest first, read one by one."""
+    return (read_record(folder, run) for run in list_runs(folder))
+
+
+def last_finished(folder: Path, job: str) -> RunRecord | None:
+    """The newest run of a job that succeeded or was rejected."""
+    return next((r for r in read_records(folder) if r.job == job and r.status in FINISHED), None)
+
+
+def settle_interrupted(folder: Path, job: str, now: datetime) -> None:
+    """Write down as `interrupted` the runs of a job that say `running` though nobody works on them.
+
+    Called with the job's lock held. Only the runs since the last one that ended can be such.
+    """
+    for run in list_runs(folder):
+        record = read_record(folder, run)
+        if record.job != job:
+            continue
+        if not record.ended and record.status == "interrupted":
+            stages = tuple(replace(s, status="interrupted") if s.status == "running" else s for s in record.stages)
+            write_record(folder, replace(record, stages=stages, ended=now.isoformat()))
+        elif record.status != "skipped":
+            return

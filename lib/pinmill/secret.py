@@ -1,0 +1,53 @@
+"""Values that may be used but never shown: `secret:NAME` in a params file."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pinmill.errors import SecretError
+
+PREFIX = "secret:"
+HIDDEN = "[secret]"
+SHORTEST = 4  # a shorter value would also be found in ordinary words and numbers
+
+
+def find_secrets(value: Any) -> set[str]:
+    """Names of all secrets that a parameter's value refers to, in lists and mappings too."""
+    if isinstance(value, str):
+        return {value.removeprefix(PREFIX)} if value.startswith(PREFIX) else set()
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return set()
+    return set().union(*(find_secrets(item) for item in value))
+
+
+def reveal(value: str, settings: Mapping[str, str]) -> str:
+    """The value itself, for `secret:NAME` the setting of that name. Raises SecretError when it is not set."""
+    if not value.startswith(PREFIX):
+        return value
+    name = value.removeprefix(PREFIX)
+    if not settings.get(name):
+        raise SecretError(f"the secret {name!r} is not set. Set {name} in the environment, or in .env (never in git).")
+    return settings[name]
+
+
+def hidden_values(names: Iterable[str], settings: Mapping[str, str]) -> list[str]:
+    """What must not be shown: each secret's value and, where it is a URL, the password in it; longest first."""
+    values = {settings[name] for name in names if settings.get(name)}
+    passwords = {urlsplit(value).password or "" for value in values if "://" in value}
+    every = values | passwords | {unquote(password) for password in passwords}
+    return sorted((value for value in every if len(value) >= SHORTEST), key=len, reverse=True)
+
+
+def scrub(value: Any, hidden: list[str]) -> Any:
+    """`value` (text, or any nesting of lists and mappings) with every hidden text replaced by `[secret]`."""
+    if isinstance(value, str):
+        for text in hidden:
+            value = value.replace(text, HIDDEN)
+        return value
+    if isinstance(value, Mapping):
+        return {scrub(key, hidden): scrub(item, hidden) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [scrub(item, hidden) for item in value]
+    return value
