@@ -1,6 +1,5 @@
 """The docstrings corpus: what counts as a paragraph, and that the real one is large, clean and always the same."""
 
-import re
 import subprocess
 import sys
 import time
@@ -9,7 +8,7 @@ import pytest
 
 from pinmill.docstrings import paragraphs, split_paragraphs
 
-PROSE = "The estimator is fitted on the training part only, and what it has learnt is then used to transform both parts."
+PROSE = "The estimator is fitted on the training part only, and what it has learnt is used to transform both parts."
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +17,14 @@ def corpus():
 
 
 def test_prose_is_kept_and_its_whitespace_collapsed():
-    assert split_paragraphs(f"Short title.\n\n    {PROSE[:50]}\n    {PROSE[50:]}\n") == [" ".join(f"{PROSE[:50]} {PROSE[50:]}".split())]
+    first, rest = PROSE.split(" only, ")
+    assert split_paragraphs(f"Short title.\n\n    {first} \n    only,  {rest}\n") == [PROSE]
 
 
 def test_doctests_tables_directives_and_short_lines_are_left_out():
     table = "| a column with words | another column with words | and a third column with even more words in it |"
-    docstring = f"Title.\n\n>>> {PROSE}\n\n{table}\n\n.. note:: {PROSE}\n\n===== =====\n{PROSE}\n\nToo short for a sentence."
-    assert split_paragraphs(docstring) == []
+    blocks = ["Title.", f">>> {PROSE}", table, f".. note:: {PROSE}", f"===== =====\n{PROSE}", "Too short."]
+    assert split_paragraphs("\n\n".join(blocks)) == []
 
 
 def test_heading_is_cut_off_and_example_sections_are_skipped_to_the_next_heading():
@@ -51,15 +51,16 @@ def test_every_paragraph_is_distinct_and_within_its_length(corpus):
 def test_module_is_public_and_belongs_to_its_library(corpus):
     first = corpus.module.str.split(".").str[0].replace("sklearn", "scikit-learn")
     assert (first == corpus.library).all()
-    assert corpus.module.map(lambda module: re.fullmatch(r"[a-z]\w*(\.[A-Za-z]\w*)?", module) is not None).all()
+    assert corpus.module.str.fullmatch(r"[a-z]\w*(\.[A-Za-z]\w*)?").all()
     assert "scipy.stats" in set(corpus.module)
     assert not corpus.module.str.contains("test").any()
 
 
 def test_corpus_is_the_same_in_another_process(corpus):
     code = "from pinmill.docstrings import paragraphs; print(paragraphs().to_csv(), end='')"
+    environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "7", "PYTHONUTF8": "1"}
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, encoding="utf-8",
-                           env={"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "7", "PYTHONUTF8": "1"})  # fmt: skip
+                           env=environment)  # fmt: skip
     assert other.stdout == corpus.to_csv()
 
 
@@ -78,9 +79,9 @@ def test_freshness_is_the_versions_and_imports_none_of_the_libraries():
 
 
 def test_corpus_is_read_in_seconds(corpus):
-    start = time.perf_counter()
+    start = time.process_time()
     paragraphs()
-    assert time.perf_counter() - start < 15  # 4.3 s on two cores; slack for a busy machine
+    assert time.process_time() - start < 12  # 4.3 s when nothing else runs; slack for when it does
 
 
 def test_words_tell_the_libraries_apart(corpus):

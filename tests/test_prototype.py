@@ -55,8 +55,9 @@ def test_types_are_coerced_where_nothing_is_lost(frame, prototype):
     given = pd.DataFrame({"text": ["x"], "job": ["new"], "age": ["58"], "height": [2], "smoker": ["True"],
                           "seen": ["2026-01-01T10:00:00"]})  # fmt: skip
     found = check_inputs(given, prototype)
+    seen = pd.to_datetime(["2026-01-01T10:00:00"])
     expected = pd.DataFrame({"text": ["x"], "job": ["new"], "age": [58], "height": [2.0], "smoker": [True],
-                             "seen": pd.to_datetime(["2026-01-01T10:00:00"])}).astype(frame.dtypes.to_dict())  # fmt: skip
+                             "seen": seen}).astype(frame.dtypes.to_dict())  # fmt: skip
     pd.testing.assert_frame_equal(found, expected)
 
 

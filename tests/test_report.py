@@ -1,6 +1,7 @@
 """A page shows what the notebook says, loads nothing, runs nothing, and is there whole or not at all."""
 
 import base64
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -24,7 +25,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-HOSTILE = "{{< env HOME >}} {{< include ../x >}} ::: <script>pwned=1</script> $x$ | \" ' ` 🎉 <img src=x onerror=pwned=1>"
+HOSTILE = (
+    "{{< env HOME >}} {{< include ../x >}} ::: <script>pwned=1</script> $x$ | \" ' ` 🎉 <img src=x onerror=pwned=1>"
+)
 EVIL_SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="1200" height="60" onload="pwned=1"><script>pwned=1</script>'
     '<image href="https://evil.example/x.png"/><rect width="1200" height="60" fill="#0b5f73"/></svg>'
@@ -64,7 +67,8 @@ def text_of(page: BeautifulSoup) -> str:
 
 
 def test_title_and_subtitle_come_from_the_front_matter_and_the_same_h1_is_not_repeated(tmp_path):
-    page = render(tmp_path, front("Model card", subtitle="What it is"), v4.new_markdown_cell("# Model card\n\nPromise."))
+    promise = v4.new_markdown_cell("# Model card\n\nPromise.")
+    page = render(tmp_path, front("Model card", subtitle="What it is"), promise)
     assert [page.title.string, page.h1.string, page.find(class_="subtitle").string, text_of(page)] == [
         "Model card",
         "Model card",
@@ -177,9 +181,12 @@ def test_a_callout_that_is_not_closed_does_not_swallow_the_next_cell(tmp_path):
 
 
 def test_pictures_are_in_the_page_and_svg_cannot_run(tmp_path):
-    page = render(tmp_path, front("T"), v4.new_markdown_cell("## Shape"), shows({"image/svg+xml": EVIL_SVG}, {"image/png": png()}))
-    pictures = [(img["src"].partition(",")[0], img["alt"]) for img in page.find_all("img")]
-    assert pictures == [("data:image/svg+xml;base64", "Figure in “Shape”"), ("data:image/png;base64", "Figure in “Shape”")]
+    drawn = shows({"image/svg+xml": EVIL_SVG}, {"image/png": png()})
+    page = render(tmp_path, front("T"), v4.new_markdown_cell("## Shape"), drawn)
+    assert [(img["src"].partition(",")[0], img["alt"]) for img in page.find_all("img")] == [
+        ("data:image/svg+xml;base64", "Figure in “Shape”"),
+        ("data:image/png;base64", "Figure in “Shape”"),
+    ]
     assert base64.b64decode(page.img["src"].partition(",")[2]).decode() == EVIL_SVG
     assert page.find(["svg", "script"]) is None
 
@@ -211,8 +218,9 @@ def test_hostile_values_are_text_wherever_they_stand(tmp_path):
         shows({"text/markdown": table([{HOSTILE: HOSTILE}], caption=HOSTILE)}, {"text/plain": HOSTILE}),
     ]
     page = render(tmp_path, front(HOSTILE), *cells, status_banner=HOSTILE)
-    spots = [page.title, page.h1, page.find(class_="banner"), page.h2, page.main.p, page.caption, page.th, page.td, page.pre]
-    assert [spot.get_text() for spot in spots] == [HOSTILE] * len(spots)
+    banner, text = page.find(class_="banner"), page.main.p
+    spots = [page.title, page.h1, banner, page.h2, text, page.caption, page.th, page.td, page.pre]
+    assert [spot.get_text() for spot in spots] == [HOSTILE] * 9
     assert page.find(["script", "img"]) is None
 
 
@@ -278,10 +286,11 @@ def test_a_failed_move_leaves_no_temporary_file(tmp_path):
     assert [path.name for path in (tmp_path / "pages").iterdir()] == ["page.html"]
 
 
-def test_notebooks_without_cell_ids_are_read(tmp_path):
-    notebook = v4.new_notebook(cells=[v4.new_markdown_cell("text")], nbformat_minor=4)
-    del notebook.cells[0]["id"]
-    nbformat.write(notebook, tmp_path / "old.ipynb")
+@pytest.mark.parametrize("minor", [4, 5])
+def test_notebooks_without_cell_ids_are_read(tmp_path, minor):
+    cell = {"cell_type": "markdown", "metadata": {}, "source": ["te", "xt"]}
+    content = {"nbformat": 4, "nbformat_minor": minor, "metadata": {}, "cells": [cell]}
+    (tmp_path / "old.ipynb").write_text(json.dumps(content))
     assert read_notebook(tmp_path / "old.ipynb").cells[0].source == "text"
 
 
@@ -349,9 +358,10 @@ def test_in_a_browser_contents_are_a_sidebar_on_a_wide_screen_and_fold_on_a_phon
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser_text_has_enough_contrast(browser, hostile_page, scheme):
     page, _ = visit(browser, hostile_page, color_scheme=scheme)
-    colours = "(s => [getComputedStyle(document.querySelector(s)).color, getComputedStyle(document.body).backgroundColor])"
-    for selector in ("main p", ".subtitle, footer", "th", "nav a"):
-        assert contrast(*page.evaluate(f"{colours}('{selector}')")) >= 4.5  # WCAG 2.2, 1.4.3
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    for selector in ("main p", "footer", "th", "nav a"):
+        ink = page.evaluate(f"getComputedStyle(document.querySelector('{selector}')).color")
+        assert contrast(ink, paper) >= 4.5  # WCAG 2.2, 1.4.3
 
 
 def contrast(one: str, other: str) -> float:

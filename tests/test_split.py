@@ -95,7 +95,7 @@ def test_equal_times_stay_together_and_zones_count(times, fraction, test):
 
 
 @pytest.mark.parametrize(("form", "error", "message"), [
-    ("hsh", ParameterError, "it must be hash, random, stratified, time:<column> or group:<column>. Did you mean 'hash'?"),
+    ("hsh", ParameterError, "time:<column> or group:<column>. Did you mean 'hash'?"),
     ("time", ParameterError, "it must be hash, random, stratified, time:<column> or group:<column>"),
     ("hash:text", ParameterError, "it must be hash"),
     ("time:dya", ParameterError, "there is no column 'dya'. Did you mean 'day'?"),

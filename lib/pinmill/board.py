@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .errors import BoardError, DataError, IntegrityError, PinmillError, PinNotFoundError, did_you_mean
-from .pin import DATA_TXT, Pin, check_file_name, check_name, parse_metadata, plain, render_metadata
-from .version import is_version, next_version, now_utc, open_storage, write_hashed
+from pinmill.errors import BoardError, DataError, IntegrityError, PinmillError, PinNotFoundError, did_you_mean
+from pinmill.pin import DATA_TXT, Pin, check_file_name, check_name, parse_metadata, plain, render_metadata
+from pinmill.version import is_version, next_version, now_utc, open_storage, write_hashed
 
 if TYPE_CHECKING:
     import pandas
@@ -57,7 +57,11 @@ class Board:
         check_name(name)
         if not is_version(version) or not self._storage.is_whole(name, version):
             raise PinNotFoundError(self._not_found(name, version))
-        return parse_metadata(self._storage.read(name, version, DATA_TXT), name, version)
+        try:
+            data = self._storage.read(name, version, DATA_TXT)
+        except OSError as error:
+            raise BoardError(f"{self.url}/{name}/{version}/{DATA_TXT} cannot be read: {error.strerror}") from error
+        return parse_metadata(data, name, version)
 
     def write_table(
         self,
@@ -223,6 +227,8 @@ class Board:
             data, found = self._storage.read_hashed(check_name(pin.name), pin.version, check_file_name(file))
         except FileNotFoundError:
             return b"", f"{where} is gone. Take another version, or restore it from a backup."
+        except OSError as error:
+            return b"", f"{where} cannot be read: {error.strerror or error}. Take another version, or restore it."
         if found == pin.files[file]:
             return data, ""
         return b"", (f"{where} was changed: its SHA-256 is {found}, recorded is {pin.files[file]}. "

@@ -6,7 +6,6 @@ the notebook has (`SECTIONS` holds them in order).
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from pinmill.markdown import (
@@ -89,18 +88,22 @@ def summary(*, model: Facts, results: Facts) -> Markdown:
     return callout(" ".join([*sentences, _say_decision(decision)]), kind, title="In short")
 
 
-def details(model: Facts, lineage: Facts) -> Markdown:
-    """Who made it, from what and how: run, code, packages, seed, cost; then hyperparameters and inputs."""
+def details(model: Facts, lineage: Facts, *, version: str = "", sha256: str = "") -> Markdown:
+    """Who made it, from what and how: version, run, code, packages, seed, cost; then hyperparameters and inputs."""
+    time, memory = lineage.get("time"), model.get("peak_memory_mb")
     facts = {
+        "Version": _coded(version or None),
+        "SHA-256": _coded(sha256 or None),
         "Task": model.get("task"),
         "Classes": model.get("classes") or None,
         "Run": _coded(lineage.get("run")),
-        "Trained": _time(lineage.get("time")),
+        "Trained": f"{str(time)[:16].replace('T', ' ')} UTC" if time else None,
+        "By": lineage.get("by"),
         "Training took": _seconds(model.get("training_seconds")),
-        "Peak memory": _megabytes(model.get("peak_memory_mb")),
+        "Peak memory": None if is_missing(memory) else f"{memory:,.0f} MB",
         "Code": _git(lineage.get("git")),
         "Seed": lineage.get("seed"),
-        "Packages": _packages(lineage.get("packages")),
+        "Packages": lineage.get("packages") or None,
     }
     return join(
         value_list(_recorded(facts)),
@@ -173,7 +176,7 @@ def quantitative_analyses(model: Facts, results: Facts) -> Markdown:
     """The scores beside baseline and champion, by slice, in cross-validation, and the gate's decision with reasons."""
     return join(
         _score_table(results),
-        _slice_table(results.get("slices") or [], (results.get("decision") or {}).get("metric")),
+        _slice_table(results.get("slices") or []),
         _cv_table(model.get("cv_scores") or {}),
         decision_box(results.get("decision") or {}),
     )
@@ -187,6 +190,18 @@ def decision_box(decision: Facts) -> Markdown:
     reasons = bullets(decision.get("reasons") or ["no reason was recorded"])
     kind, title = ("tip", "Passed the gate") if passed else ("warning", "Rejected by the gate")
     return callout(reasons, kind, title=title)
+
+
+def telling(model: Facts) -> Markdown:
+    """The features that speak most for each class; nothing for a model that cannot tell."""
+    features = model.get("telling") or {}
+    if not features:
+        return Markdown("")
+    rows = [
+        {"Rank": rank, **dict(zip(features, each, strict=True))}
+        for rank, each in enumerate(zip(*features.values(), strict=True), start=1)
+    ]
+    return table(rows, caption="What gives the answer away: the most telling features of each class")
 
 
 def ethical_considerations(text: str, *, workflow: str) -> Markdown:
@@ -272,9 +287,10 @@ def _say_champion_rows(scores: Scores, champion: Scores) -> str:
     return f"The champion was scored on {_count(max(theirs))} rows, those that it was not trained on."
 
 
-def _slice_table(slices: Scores, metric: str | None) -> Markdown:
+def _slice_table(slices: Scores) -> Markdown:
     if not slices:
         return Markdown("")
+    metric = slices[0].get("metric")
     rows = [{"Slice": row["slice"], "Rows": _count(row.get("n")), "Score": row.get("value"),
              "95 % interval": _interval(row)} for row in slices]
     caption = f"{_title(metric)} by slice" if metric else "By slice"
@@ -365,22 +381,10 @@ def _coded(value: object) -> Markdown | None:
     return code(value) if value else None
 
 
-def _time(value: object) -> object:
-    """A recorded ISO time as a datetime, so that it is shown like all others."""
-    try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
 def _seconds(value: float | None) -> str | None:
     if is_missing(value):
         return None
     return f"{value:.1f} seconds" if value < 120 else f"{value / 60:.0f} minutes"
-
-
-def _megabytes(value: float | None) -> str | None:
-    return None if is_missing(value) else f"{value:,.0f} MB"
 
 
 def _git(git: object) -> str | None:
@@ -388,9 +392,3 @@ def _git(git: object) -> str | None:
         return _coded(git)
     changes = " with uncommitted changes" if git.get("dirty") else ""
     return Markdown(f"{code(str(git.get('commit', ''))[:12])}{changes}") if git.get("commit") else None
-
-
-def _packages(packages: object) -> str | None:
-    if not isinstance(packages, Mapping) or not packages:
-        return None
-    return ", ".join(f"{name} {version}" for name, version in packages.items())

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 
-from .board import Board, Guard
-from .errors import ChampionError, ConflictError, IntegrityError, did_you_mean
+from pinmill.board import Board, Guard
+from pinmill.errors import ChampionError, ConflictError, IntegrityError, did_you_mean
 
 
 @dataclass(frozen=True)

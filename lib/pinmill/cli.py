@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from pinmill.errors import ChampionError, PinmillError
-from pinmill.project import Project, now_utc, open_project
+from pinmill.project import Project, open_project
+from pinmill.version import now_utc
 
 app = typer.Typer(
     help="Train, check and keep models from notebooks.",

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .version import now_utc
+from pinmill.version import now_utc
 
 LOCK_FILE = "requirements.lock"
 PACKAGES = (  # whose version can change a result

@@ -25,7 +25,7 @@ MISSING = "—"
 NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 SIGNS = re.compile(
     r"""[&<>{}|*_$\[\]#@~`\\^'"]"""  # signs wherever they stand
-    r"|^\(?[A-Za-z0-9]{1,9}[.)](?=\s|$)|^[-+=](?=\s|$)"  # what would begin a list or underline a heading
+    r"|^\(?(?:\d{1,9}|[a-z]|[ivxlcdm]{2,9})[.)](?=\s|$)|^[-+=](?=\s|$)"  # what would begin a list or underline a heading
     r"|:(?!\d)|(?<!\d):"  # ::: and ://, but not 10:45
     r"|-(?=-)|(?<=-)-|\.(?=\.)|(?<=\.)\."  # what Pandoc would set as a dash or an ellipsis
     r"|(?<=\bwww)\.",  # what JupyterLab would make a link

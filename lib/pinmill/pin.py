@@ -1,6 +1,5 @@
 """One committed version of a pin: its metadata, how `data.txt` says it, and the seal that guards every byte of it."""
 
-import contextlib
 import hashlib
 import math
 import re
@@ -9,12 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import DataError, IntegrityError, PinNameError, describe_problems
+from pinmill.errors import DataError, IntegrityError, PinNameError, describe_problems
 
 DATA_TXT = "data.txt"  # the name that stock pins looks for
 STAMP = "%Y%m%dT%H%M%SZ"  # the time format of stock pins
 SEAL = b"# pinmill sha256 "
 MAX_METADATA = 4_000_000  # bytes; what is larger is data and belongs in a pin of its own
+MAX_DEPTH = 64  # PyYAML's parser in C recurses: some ten thousand levels end the process
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
@@ -150,15 +150,21 @@ def render_metadata(pin: Pin, *, pin_hash: str) -> bytes:
         },
     }
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=1_000_000)
+    try:
+        text = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=1_000_000)
+    except RecursionError:
+        raise DataError(f"the metadata of {pin.name} is nested too deep; at most {MAX_DEPTH} levels fit") from None
     body = text.encode()
     if len(body) > MAX_METADATA:
         raise DataError(f"the metadata of {pin.name} takes {len(body):,} bytes; at most {MAX_METADATA:,} fit: "
                         "write what is large as a pin of its own")  # fmt: skip
-    with contextlib.suppress(ValueError):
-        if _load_yaml(body) == document:
-            return body + SEAL + hashlib.sha256(body).hexdigest().encode() + b"\n"
-    raise DataError(f"the metadata of {pin.name} does not come back from YAML as it was; use simpler text")
+    try:
+        returned = _load_yaml(body)
+    except ValueError as error:
+        raise DataError(f"the metadata of {pin.name} cannot be kept: {error}") from error
+    if returned != document:
+        raise DataError(f"the metadata of {pin.name} does not come back from YAML as it was; use simpler text")
+    return body + SEAL + hashlib.sha256(body).hexdigest().encode() + b"\n"
 
 
 def parse_metadata(data: bytes, name: str, version: str) -> Pin:
@@ -189,12 +195,18 @@ def _unseal(data: bytes, where: str) -> bytes:
 
 
 def _load_yaml(body: bytes) -> Any:
+    """The document in `body`; ValueError if it is malformed, or could harm the reader."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        if b"*" in body and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(body, Loader=loader)):
-            raise ValueError("a YAML alias, which can stand for far more than it shows")
+        depth = 0
+        for event in yaml.parse(body, Loader=loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("a YAML alias, which can stand for far more than it shows")
         return yaml.load(body, Loader=loader)
     except yaml.YAMLError as error:
         raise ValueError(f"malformed YAML: {error}") from error

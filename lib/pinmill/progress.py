@@ -4,7 +4,7 @@ import sys
 from types import TracebackType
 from typing import Self, TextIO
 
-from pinmill.project import now_utc
+from pinmill.version import now_utc
 
 
 class LineProgress:

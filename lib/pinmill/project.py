@@ -3,17 +3,11 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
 from pinmill.board import Board
 from pinmill.errors import ProjectError
-
-
-def now_utc() -> datetime:
-    """The time now, in UTC, with microseconds."""
-    return datetime.now(UTC)
 
 
 def find_root(start: Path, environ: Mapping[str, str]) -> Path:

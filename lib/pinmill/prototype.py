@@ -8,7 +8,7 @@ from pandas import DataFrame, Series
 from pandas.api import types
 
 from pinmill.errors import DataError, describe_problems, did_you_mean
-from pinmill.table import EXACT, list_rows
+from pinmill.table import EXACT, list_rows, show
 
 MOST_CATEGORIES = 50  # more distinct texts than this are text, and no form could offer them
 LONGEST_CATEGORY = 60  # characters: a longer one is a sentence
@@ -100,7 +100,7 @@ def _coerce(column: Series, wanted: Mapping) -> tuple[Series, list[str]]:
     wrong = converted.isna()
     if wrong.any():
         problems.append(f"{_article(wanted['type'])} is expected, but {wrong.sum()} values are not, "
-                        f"e.g. {values[wrong].iloc[0]!r} ({list_rows(values.index[wrong])})")  # fmt: skip
+                        f"e.g. {show(values[wrong].iloc[0])} ({list_rows(values.index[wrong])})")  # fmt: skip
     if problems:
         return column, problems
     return _with_dtype(converted.reindex(column.index) if missing.any() else converted, wanted), []
@@ -125,14 +125,14 @@ def _to_number(values: Series) -> Series:
         return Series(float("nan"), index=values.index)
     plain = values.astype(object).map(lambda value: None if isinstance(value, bool) else value)
     numbers = pandas.to_numeric(plain, errors="coerce").astype(float)
-    return numbers.where((numbers.abs() <= EXACT) | (numbers % 1 != 0) | ~values.map(lambda v: isinstance(v, int)))
+    return numbers.where((numbers.abs() < EXACT) | (numbers % 1 != 0) | ~values.map(lambda v: isinstance(v, int)))
 
 
 def _to_integer(values: Series) -> Series:
     if types.is_integer_dtype(values.dtype):
         return values
     numbers = _to_number(values)
-    return numbers.where((numbers % 1 == 0) & (numbers.abs() <= EXACT)).astype("Int64")
+    return numbers.where((numbers % 1 == 0) & (numbers.abs() < EXACT)).astype("Int64")
 
 
 def _to_boolean(values: Series) -> Series:

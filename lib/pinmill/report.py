@@ -8,6 +8,7 @@ import base64
 import binascii
 import contextlib
 import html
+import json
 import os
 import re
 import secrets
@@ -47,17 +48,17 @@ class Heading:
     text: str
 
 
-def render_page(executed_notebook: Path, target: Path, *, status_banner: str = "") -> Path:
+def render_page(executed_notebook: Path, target: Path, *, subject: str = "", status_banner: str = "") -> Path:
     """Write `executed_notebook` as a self-contained page to `target`, whole or not at all, and return `target`.
 
-    `status_banner` is plain text for the top of the page, for instance why the candidate was rejected.
+    `subject` is what the page is about, the workflow's title; `status_banner` is plain text for the top of the page, for instance why the candidate was rejected.
     Raises ReportError if the notebook cannot be read or the page would have more than 5 MB.
     """
     notebook = read_notebook(executed_notebook)
     front = read_front_matter(notebook, executed_notebook)
     page = _fill_template(
         clean_notebook(notebook),
-        front=front,
+        front={**front, "subject": subject},
         banners=[text for text in (status_banner, describe_gaps(notebook)) if text],
         name=executed_notebook.name,
     ).encode()
@@ -74,8 +75,10 @@ def read_notebook(path: Path) -> "NotebookNode":
     import nbformat
 
     try:
-        text = path.read_text(encoding="utf-8")
-        notebook = nbformat.reads(text, as_version=4)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for number, cell in enumerate(content["cells"] if content["nbformat_minor"] >= 5 else []):
+            cell.setdefault("id", f"cell-{number}")  # nbformat warns where one is missing
+        notebook = nbformat.reads(json.dumps(content), as_version=4)
         nbformat.validate(notebook, relax_add_props=True)
     except FileNotFoundError as error:
         raise ReportError(f"there is no executed notebook {path}; run the stage first") from error
@@ -88,7 +91,7 @@ def read_notebook(path: Path) -> "NotebookNode":
 def read_front_matter(notebook: "NotebookNode", path: Path) -> dict[str, Any]:
     """The YAML of the first cell if that is a raw cell between `---` lines, otherwise {}."""
     cell = notebook.cells[0] if notebook.cells else None
-    found = re.fullmatch(r"\s*---\s*\n(.*?)\n---\s*", cell.source, re.S) if cell and cell.cell_type == "raw" else None
+    found = re.fullmatch(r"\s*---\s*\n(.*?)\n---\s*", cell.source, re.DOTALL) if cell and cell.cell_type == "raw" else None
     if not found:
         return {}
     try:
@@ -270,6 +273,7 @@ def _fill_template(notebook: "NotebookNode", *, front: Mapping[str, Any], banner
     )
     facts = {
         "title": prose.title,
+        "subject": str(front.get("subject") or ""),
         "subtitle": str(front.get("subtitle") or ""),
         "made": _when_finished(notebook),
         "name": name,

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinmill.champion import Champion, promote, read_champion, read_history, replay
-from pinmill.errors import ConflictError, LockedError, PinmillError, PinNotFoundError, ProjectError, StageError, did_you_mean
+from pinmill.errors import (
+    ConflictError,
+    LockedError,
+    PinmillError,
+    PinNotFoundError,
+    ProjectError,
+    StageError,
+    did_you_mean,
+)
 from pinmill.fingerprint import (
     Entry,
     Fingerprint,
@@ -26,7 +34,7 @@ from pinmill.notebook import Stage, find_imports, order_stages, read_stages
 from pinmill.pages import publish_page, run_page, stable_page
 from pinmill.params import Params, RunSettings, check_params, find_declarations, load_params, override
 from pinmill.progress import LineProgress
-from pinmill.project import Project, now_utc
+from pinmill.project import Project
 from pinmill.runs import (
     RunRecord,
     StageRecord,
@@ -37,6 +45,7 @@ from pinmill.runs import (
 )
 from pinmill.secret import find_secrets, hidden_values, reveal, scrub
 from pinmill.session import CHAMPION, OUTSIDE
+from pinmill.version import now_utc
 
 if TYPE_CHECKING:
     from pinmill.kernel import Kernel
@@ -451,7 +460,8 @@ def render(work: Work, record: RunRecord, status: str) -> RunRecord:
         if done.status == "ran" or not page.is_file():
             from pinmill.report import render_page
 
-            render_page(work.project.root / done.executed, page, status_banner=banner)
+            subject = str(work.plan.values.get("title") or work.plan.workflow)
+            render_page(work.project.root / done.executed, page, subject=subject, status_banner=banner)
     except (PinmillError, OSError) as error:
         return replace(record, warnings=(*record.warnings, f"the page was not rendered: {error}"))
     return replace(record, page=work.project.relative(page))

@@ -16,9 +16,10 @@ from pinmill.lineage import read_lineage
 from pinmill.lock import check_held
 from pinmill.notebook import Stage, read_stage, read_stages
 from pinmill.params import check_params, convert, fill_variables, load_params
-from pinmill.project import Project, now_utc, open_project
+from pinmill.project import Project, open_project
 from pinmill.runs import make_run_id
 from pinmill.secret import reveal
+from pinmill.version import now_utc
 
 if TYPE_CHECKING:
     import pandas as pd

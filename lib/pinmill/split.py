@@ -18,7 +18,7 @@ from pandas.api import types
 from sklearn.model_selection import train_test_split
 
 from pinmill.errors import DataError, ParameterError, did_you_mean
-from pinmill.table import canonical_column, is_missing, list_rows
+from pinmill.table import canonical_column, is_missing, list_rows, show
 
 TRAIN, TEST = "train", "test"
 FORMS = "hash, random, stratified, time:<column> or group:<column>"
@@ -115,7 +115,8 @@ def read_times(times: Series) -> Series:
         moments = min(_parse(times, "ISO8601"), _parse(times, None), key=lambda parsed: parsed.isna().sum())
     if (bad := moments.isna()).any():
         raise DataError(f"column {times.name!r} has no readable time in {bad.sum()} rows, "
-                        f"e.g. {times[bad].iloc[0]!r} ({list_rows(times.index[bad])}). Write times as 2026-11-20 or 2026-11-20T10:15:00Z")  # fmt: skip
+                        f"e.g. {show(times[bad].iloc[0])} ({list_rows(times.index[bad])}). "
+                        "Write times as 2026-11-20 or 2026-11-20T10:15:00Z")  # fmt: skip
     return moments
 
 

@@ -19,7 +19,7 @@ from pandas.api import types
 from pinmill.errors import DataError, SourceError, describe_problems, did_you_mean
 
 RESERVED = ("_part", "_hash")  # columns that 01-prepare adds
-NOT_NUMBERS = ["NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"]  # "missing" among numbers
+MISSING_WORDS = ["NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"]  # in some files, not in all
 EXACT = 2**53  # whole floats above are not exact
 
 
@@ -63,7 +63,7 @@ def _check_text(column: Series) -> list[str]:
     wrong = column[~(column.map(lambda value: isinstance(value, str)) | column.isna()).astype(bool)]
     if wrong.empty:
         return []
-    return [f"text column {column.name!r} holds {len(wrong)} values that are not text, e.g. {wrong.iloc[0]!r} "
+    return [f"text column {column.name!r} holds {len(wrong)} values that are not text, e.g. {show(wrong.iloc[0])} "
             f"({list_rows(wrong.index)})"]  # fmt: skip
 
 
@@ -80,9 +80,9 @@ def _check_labels(labels: Series, *, task: str, positive: Any, drop_unlabelled: 
         return problems + _check_numbers(known)
     counts = known.value_counts()
     if len(counts) == 1:
-        problems.append(f"only one class in {labels.name!r}: {counts.index[0]!r} in all {len(known)} rows")
+        problems.append(f"only one class in {labels.name!r}: {show(counts.index[0])} in all {len(known)} rows")
     if task in ("binary", "multiclass"):
-        problems += [f"class {name!r} has only one row ({list_rows(known.index[known == name])})"
+        problems += [f"class {show(name)} has only one row ({list_rows(known.index[known == name])})"
                      for name in counts.index[counts == 1]]  # fmt: skip
     if positive not in (None, "") and not (known == positive).any():
         names = [str(name) for name in counts.index]
@@ -98,7 +98,7 @@ def _check_numbers(labels: Series) -> list[str]:
     numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in labels]
     wrong = labels[[not number for number in numbers]]
     return [f"label {labels.name!r} must be a number for regression, but {len(wrong)} are not, "
-            f"e.g. {wrong.iloc[0]!r} ({list_rows(wrong.index)})"] if len(wrong) else []  # fmt: skip
+            f"e.g. {show(wrong.iloc[0])} ({list_rows(wrong.index)})"] if len(wrong) else []  # fmt: skip
 
 
 def list_rows(rows: Iterable[Hashable], most: int = 5) -> str:
@@ -107,8 +107,13 @@ def list_rows(rows: Iterable[Hashable], most: int = 5) -> str:
     return f"row{'s' * (len(listed) != 1)} {', '.join(map(str, listed[:most]))}{', …' * (len(listed) > most)}"
 
 
+def show(value: Any) -> str:
+    """`value` as a person writes it: 1.5, not np.float64(1.5)."""
+    return repr(value.item() if hasattr(value, "item") else value)
+
+
 def _some(values: Iterable[Any], most: int = 10) -> str:
-    listed = [repr(value) for value in islice(values, most + 1)]
+    listed = [show(value) for value in islice(values, most + 1)]
     return ", ".join(listed[:most]) + ", …" * (len(listed) > most)
 
 
@@ -220,7 +225,10 @@ def load_table(path: Path, shown: str) -> DataFrame:
 
 
 def _load_csv(path: Path, shown: str, separator: str) -> DataFrame:
-    """Only an empty field is a missing value; words such as NA are that in a column of numbers, elsewhere text."""
+    """An empty field is a missing value; a word such as NA is one if it is that among the numbers of this file.
+
+    So the text "None" stays a text, unless the file itself shows that it means nothing by it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("error", pandas.errors.ParserWarning)  # pandas would drop the surplus fields
         names = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str).iloc[0]
@@ -228,14 +236,22 @@ def _load_csv(path: Path, shown: str, separator: str) -> DataFrame:
             raise SourceError(f"{shown} names columns twice: {', '.join(map(repr, repeated))}. Rename them")
         frame = pandas.read_csv(path, sep=separator, low_memory=False, index_col=False,
                                 keep_default_na=False, na_values=[""])  # fmt: skip
-    return frame.assign(**{str(name): numbers for name in frame if (numbers := _as_numbers(frame[name])) is not None})
+    suspects = {name: frame[name].isin(MISSING_WORDS) for name in frame.select_dtypes(["str", "object"])}
+    suspects = {name: words for name, words in suspects.items() if words.any()}
+    tried = {name: _as_numbers(frame[name], words) for name, words in suspects.items()}
+    numbers = {name: found for name, found in tried.items() if found is not None}
+    proven = {word for name in numbers for word in frame.loc[suspects[name], name]}
+    texts = {name: frame[name].mask(frame[name].isin(proven)) for name in suspects if name not in numbers}
+    return frame.assign(**numbers, **texts) if proven else frame
 
 
-def _as_numbers(column: Series) -> Series | None:
-    """`column` as numbers, if words for "missing" are all that keeps it from being that; else None."""
-    words = column.isin(NOT_NUMBERS)
-    if not words.any() or column[~words].isna().all():
+def _as_numbers(column: Series, words: Series) -> Series | None:
+    """`column` as numbers or booleans, if `words` for "missing" are all that keeps it from being that; else None."""
+    known = column[~words].dropna()
+    if known.empty:
         return None
+    if known.isin(["True", "False", "TRUE", "FALSE", "true", "false"]).all():
+        return column.mask(words).str.lower().map({"true": True, "false": False}).astype(object)
     try:
         return pandas.to_numeric(column.mask(words))
     except (ValueError, TypeError):

@@ -7,7 +7,7 @@ from pandas import Series
 from pandas.api import types
 
 from pinmill.errors import DataError, ParameterError, did_you_mean
-from pinmill.table import is_missing
+from pinmill.table import is_missing, show
 
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -28,7 +28,7 @@ def infer_task(labels: Series, forced: str = "auto") -> Task:
     known = labels[~is_missing(labels)]
     distinct = known.nunique()
     if distinct < 2:
-        found = "no labels" if known.empty else f"only one label, {known.iloc[0]!r}"
+        found = "no labels" if known.empty else f"only one label, {show(known.iloc[0])}"
         raise DataError(f"there are {found}, so nothing can be learnt. Two different ones are needed at least")
     numbers = _as_numbers(known)
     if forced != "auto":

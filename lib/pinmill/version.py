@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import BoardError
-from .pin import DATA_TXT, STAMP, is_name
+from pinmill.errors import BoardError
+from pinmill.pin import DATA_TXT, STAMP, is_name
 
 TICKS = 10_000_000  # of 0.1 microseconds in a second: six digits of microseconds and one for ties
+NEW = "version.new"  # no pin has a name with a dot, so its folder can be made beside this one
 READ_BYTES = 1 << 20  # few calls, and a piece stays in the cache until it is hashed
 _VERSION = re.compile(r"\d{4}[01]\d[0-3]\dT[0-2]\d[0-5]\d[0-6]\dZ-[0-9a-z]{5}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # in the order of their character codes: stock pins sorts as text
@@ -103,8 +104,8 @@ class Folder:
         self._remove_leftovers()
         folder, lock = self._own_folder()
         try:
-            (folder / "new").mkdir()
-            yield folder / "new"
+            (folder / NEW).mkdir()
+            yield folder / NEW
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             lock.release()

@@ -1,0 +1,287 @@
+"""The model card says what was recorded, and shouts where people have not written."""
+
+import html
+import re
+
+import pytest
+from pinmill import card
+from pinmill.markdown import table
+
+MODEL = {
+    "task": "binary",
+    "classes": ["ham", "spam"],
+    "hyperparameters": {"logisticregression__C": 4, "logisticregression__class_weight": None},
+    "prototype": {"text": {"type": "text", "nullable": False}},
+    "cv_scores": {"roc_auc": [0.95, 0.97, 0.96]},
+    "training_seconds": 3.21,
+    "peak_memory_mb": 1310.4,
+}
+DATA = {
+    "rows": 5572,
+    "train": 4458,
+    "test": 1114,
+    "classes": {"ham": 4825, "spam": 747},
+    "dropped": {"repeated inputs": 403, "empty": 0},
+    "source": "https://example.org/sms.tsv",
+    "source_sha256": "ab" * 32,
+    "split": "hash",
+}
+LINEAGE = {
+    "run": "20251120T101502Z-4fk2a",
+    "time": "2025-11-20T10:16:44.120411+00:00",
+    "seed": 42,
+    "git": {"commit": "9f1c2ab77d0e4c55a1", "dirty": False},
+    "packages": {"numpy": "2.3.4", "scikit-learn": "1.7.2"},
+    "inputs": [{"kind": "pin", "name": "spam-data", "version": "20251120T101530Z-1a9xk", "sha256": "cd" * 32}],
+}
+
+
+def score(metric: str, value: float, low: float, high: float, n: int) -> dict:
+    return {"metric": metric, "value": value, "low": low, "high": high, "n": n}
+
+
+RESULTS = {
+    "metrics": [score("roc_auc", 0.9712, 0.96, 0.98, 1114), score("log_loss", 0.11, 0.09, 0.13, 1114)],
+    "baseline": [score("roc_auc", 0.5, 0.5, 0.5, 1114), score("log_loss", 0.39, 0.37, 0.41, 1114)],
+    "champion": [score("roc_auc", 0.97, 0.95, 0.98, 220), score("log_loss", 0.12, 0.1, 0.14, 220)],
+    "slices": [
+        {"slice": "short", "n": 370, "value": 0.94, "low": 0.91, "high": 0.96, "metric": "accuracy"},
+        {"slice": "long", "n": 744, "value": 0.98, "low": 0.97, "high": 0.99, "metric": "accuracy"},
+    ],
+    "decision": {"passed": True, "metric": "roc_auc", "reasons": ["above the baseline"], "compared": True, "n": 220},
+}
+
+
+def read(markdown: str) -> str:
+    """What a reader sees of the text: without table rules, marks and entities."""
+    lines = [line for line in markdown.splitlines() if not re.fullmatch(r"[|:\- ]+|</?div.*>|", line)]
+    cells = [re.sub(r" *\| *", " | ", line).strip(" |") for line in lines]
+    return html.unescape("\n".join(re.sub(r"\*\*|`", "", cell) for cell in cells))
+
+
+def test_summary_says_in_plain_words_what_it_does_how_well_and_whether_it_passed():
+    assert read(card.summary(model=MODEL, results=RESULTS)) == (
+        "In short\n"
+        "This model sorts each row into one of 2 classes (ham, spam). "
+        "On 1,114 rows kept apart from training, its ROC AUC is 0.971 (95 % interval 0.960 to 0.980; 1 is perfect). "
+        "A guess that never looks at the input scores 0.500. "
+        "The champion at the time scores 0.970 on the 220 of them that it was not trained on. "
+        "It passed the gate."
+    )
+
+
+def test_summary_of_a_rejected_regression_without_champion():
+    decision = {"passed": False, "metric": "mae", "reasons": ["worse than the mean.", "few rows"], "compared": False}
+    results = {"metrics": [score("mae", 2.5, 2.0, 3.0, 90)], "baseline": None, "champion": None, "decision": decision}
+    text = card.summary(model={"task": "regression", "classes": []}, results=results)
+    assert 'class="callout-warning"' in text
+    assert read(text) == (
+        "In short\nThis model predicts a number for each row. On 90 rows kept apart from training, its mean absolute "
+        "error is 2.500 (95 % interval 2.000 to 3.000; lower is better). "
+        "It was rejected by the gate: worse than the mean; few rows."
+    )
+
+
+def test_details_hold_run_code_cost_settings_and_inputs():
+    details = card.details(MODEL, {**LINEAGE, "by": "ada"}, version="20251120T101530Z-1a9xk", sha256="ab" * 32)
+    assert read(details).splitlines() == [
+        "Version | 20251120T101530Z-1a9xk",
+        "SHA-256 | " + "ab" * 32,
+        "Task | binary",
+        "Classes | ham, spam",
+        "Run | 20251120T101502Z-4fk2a",
+        "Trained | 2025-11-20 10:16 UTC",
+        "By | ada",
+        "Training took | 3.2 seconds",
+        "Peak memory | 1,310 MB",
+        "Code | 9f1c2ab77d0e",
+        "Seed | 42",
+        "Packages | numpy: 2.3.4, scikit-learn: 1.7.2",
+        "Hyperparameters",
+        "Hyperparameter | Value",
+        "logisticregression__C | 4",
+        "logisticregression__class_weight | None",
+        "Made from",
+        "Input | Pin | Version | SHA-256",
+        "pin | spam-data | 20251120T101530Z-1a9xk | cdcdcdcdcdcd",
+        "What it takes",
+        "Column | Type | May be empty",
+        "text | text | no",
+    ]
+
+
+def test_what_was_not_recorded_is_said_and_never_left_blank():
+    names = ["Version", "SHA-256", "Task", "Classes", "Run", "Trained", "By", "Training took", "Peak memory", "Code", "Seed", "Packages"]
+    assert read(card.details({}, {})).splitlines() == [f"{name} | not recorded" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "who"),
+    [
+        (card.intended_use("", workflow="spam"), "intended_use", "The model's owner"),
+        (card.factors(" \n", RESULTS, workflow="spam"), "factors", "The data team"),
+        (card.ethical_considerations("", workflow="spam"), "ethical_considerations", "The model's owner"),
+        (card.caveats("", workflow="spam", data=DATA, lineage=LINEAGE), "caveats", "The modeller"),
+    ],
+)
+def test_an_empty_part_shouts_who_writes_it_and_where(text, part, who):
+    assert text.startswith('<div class="callout-important"')
+    head, body = read(text).splitlines()[:2]
+    assert head == f"Missing: {card.SECTIONS[part].lower()}"
+    assert body.startswith(f"{who} writes it in params/spam.yaml, key {part}: ")
+
+
+def test_what_people_wrote_stands_as_plain_paragraphs_without_a_box():
+    text = card.intended_use("For *search*.\n\nNot for {{< env X >}}.", workflow="spam")
+    assert text == "For &#42;search&#42;.\n\nNot for &#123;&#123;&lt; env X &gt;&#125;&#125;."
+
+
+def test_factors_name_the_slices_that_were_measured():
+    assert card.factors("Age.", RESULTS, workflow="w") == (
+        "Age.\n\nMeasured apart, in the quantitative analyses&#58; short, long."
+    )
+    assert card.factors("Age.", {}, workflow="w") == "Age.\n\nNo slice was measured apart."
+
+
+def test_metrics_are_explained_and_the_deciding_one_is_marked():
+    assert read(card.metrics(RESULTS)).splitlines()[:3] == [
+        "Metric | Meaning | Best | Decides",
+        "ROC AUC | Chance that a random positive ranks above a random negative; guessing gives 0.5 | 1 | yes",
+        "Log loss | How wrong the stated probabilities are; sure and wrong costs most | 0",
+    ]
+
+
+def test_every_default_metric_of_the_design_is_explained():
+    used = "roc_auc f1 accuracy precision recall average_precision log_loss brier f1_macro precision_macro"
+    assert set(card.METRICS) == {*used.split(), "recall_macro", "roc_auc_ovr", "r2", "mae", "rmse"}
+
+
+def test_evaluation_data_says_how_the_test_rows_were_chosen():
+    assert read(card.evaluation_data(DATA, RESULTS)).splitlines() == [
+        "Test rows | 1,114",
+        "Share of all rows | 20.0 %",
+        "Split | hash",
+        "Compared with the champion on | 220 rows",
+    ]
+
+
+def test_evaluation_data_says_when_there_was_no_comparison():
+    alone = {"decision": {"passed": True, "compared": False, "n": 0}}
+    assert read(card.evaluation_data({}, alone)).splitlines() == [
+        "Test rows | not recorded",
+        "Split | not recorded",
+        "The candidate was not compared with a champion.",
+    ]
+
+
+def test_training_data_counts_classes_and_what_was_left_out():
+    assert read(card.training_data(DATA)).splitlines() == [
+        "Source | https://example.org/sms.tsv",
+        f"SHA-256 of the source | {'ab' * 32}",
+        "Rows | 5,572",
+        "Training rows | 4,458",
+        "Rows by class",
+        "Class | Rows | Share",
+        "ham | 4,825 | 86.6 %",
+        "spam | 747 | 13.4 %",
+        "Rows left out",
+        "Left out because | Rows",
+        "repeated inputs | 403",
+    ]
+    assert card.training_data({}).splitlines()[-1] == "No row was left out."
+
+
+def test_quantitative_analyses_set_scores_beside_baseline_and_champion():
+    assert read(card.quantitative_analyses(MODEL, RESULTS)).splitlines() == [
+        "Scores on the test rows",
+        "Metric | Score | 95 % interval | Baseline | Champion | Rows",
+        "ROC AUC | 0.971 | 0.960 to 0.980 | 0.500 | 0.970 | 1,114",
+        "Log loss | 0.110 | 0.090 to 0.130 | 0.390 | 0.120 | 1,114",
+        "The baseline never looks at the input: it gives the training rows' most frequent class, or their mean.",
+        "The champion was scored on 220 rows, those that it was not trained on.",
+        "Accuracy by slice",
+        "Slice | Rows | Score | 95 % interval",
+        "short | 370 | 0.940 | 0.910 to 0.960",
+        "long | 744 | 0.980 | 0.970 to 0.990",
+        "Weakest: short, with 0.940 on 370 rows.",
+        "Cross-validation within the training rows",
+        "Metric | Mean | Lowest | Highest | Folds",
+        "ROC AUC | 0.960 | 0.950 | 0.970 | 3",
+        "Passed the gate",
+        "- above the baseline",
+    ]
+
+
+def test_telling_features_stand_by_class_and_rank():
+    model = {"telling": {"ham": ["word: lunch", "word: home"], "spam": ["word: free", "word: win"]}}
+    assert read(card.telling(model)).splitlines() == [
+        "What gives the answer away: the most telling features of each class",
+        "Rank | ham | spam",
+        "1 | word: lunch | word: free",
+        "2 | word: home | word: win",
+    ]
+    assert card.telling({}) == ""
+
+
+def test_the_weakest_slice_of_a_loss_is_the_highest():
+    results = {**RESULTS, "slices": [{**row, "metric": "log_loss"} for row in RESULTS["slices"]]}
+    assert "Weakest&#58; long, with 0.980 on 744 rows." in card.quantitative_analyses(MODEL, results)
+
+
+def test_a_rejection_and_a_missing_decision_stand_out():
+    assert 'class="callout-warning"' in card.decision_box({"passed": False, "reasons": ["a", "b"]})
+    assert read(card.decision_box({"passed": False, "reasons": ["a", "b"]})) == "Rejected by the gate\n- a\n- b"
+    assert read(card.decision_box({})) == "No decision\nThe gate has not decided about this model."
+
+
+@pytest.mark.parametrize(
+    ("lineage", "data", "warning"),
+    [
+        ({"run": "r", "git": None}, DATA, "not under version control"),
+        ({"run": "r", "git": {"commit": "a", "dirty": True}}, DATA, "changes that were not committed"),
+        ({"run": "adhoc-x", "git": {"commit": "a"}}, DATA, "by hand in a notebook"),
+        ({"run": "r", "git": {"commit": "a"}}, {"test": 99}, "The test part has 99 rows"),
+    ],
+)
+def test_caveats_add_what_the_record_itself_warns_of(lineage, data, warning):
+    text = card.caveats("Mine.", workflow="w", data=data, lineage=lineage)
+    assert re.fullmatch(rf"Mine\.\n\n- [^\n]*{warning}[^\n]*", text)
+
+
+def test_a_clean_record_adds_no_caveat():
+    assert card.caveats("Mine.", workflow="w", data=DATA, lineage=LINEAGE) == "Mine."
+
+
+def test_hostile_facts_are_text_in_every_section():
+    evil = "{{< env X >}}|<b>`$*"
+    model = {"task": evil, "classes": [evil], "hyperparameters": {evil: evil}, "prototype": {evil: {"type": evil}},
+             "cv_scores": {evil: [1.0]}}
+    data = {"classes": {evil: 1}, "dropped": {evil: 1}, "source": evil, "source_sha256": evil, "split": evil}
+    lineage = {"run": evil, "time": evil, "git": {"commit": evil}, "packages": {evil: evil},
+               "inputs": [{"kind": evil, "name": evil, "version": evil, "sha256": evil}]}
+    results = {"metrics": [score(evil, 1, 1, 1, 1)], "slices": [{"slice": evil, "value": 1, "metric": "accuracy"}] * 2,
+               "decision": {"passed": False, "metric": evil, "reasons": [evil]}}
+    text = "\n".join([
+        card.summary(model=model, results=results), card.details(model, lineage), card.metrics(results),
+        card.factors(evil, results, workflow=evil), card.evaluation_data(data, results), card.training_data(data),
+        card.quantitative_analyses(model, results), card.caveats(evil, workflow=evil, data=data, lineage=lineage),
+        card.missing_part("caveats", evil),
+    ])
+    assert not re.search(r"\{\{|<b>|\$|``", text)
+    assert {line.count("|") for line in table([{evil: evil}]).splitlines()} == {2}
+
+
+def test_the_sections_are_those_of_the_paper_in_its_order():
+    # Mitchell et al. (2019), figure 1
+    assert list(card.SECTIONS.values()) == [
+        "Model details",
+        "Intended use",
+        "Factors",
+        "Metrics",
+        "Evaluation data",
+        "Training data",
+        "Quantitative analyses",
+        "Ethical considerations",
+        "Caveats and recommendations",
+    ]
+    assert all(callable(getattr(card, name)) for name in card.SECTIONS)
