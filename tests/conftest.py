@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,26 @@ class Workplace:
         assert code is None or done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def start(self, *words: str, **environ: str) -> subprocess.Popen:
+        """Start `pinmill WORDS` and return at once; its output can be had with `communicate()`."""
+        return subprocess.Popen(
+            [PINMILL, *words],
+            cwd=self.root,
+            env=self.environ(**environ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def edit(self, notebook: str, old: str, new: str) -> None:
+        """Replace `old`, which must stand in exactly one cell of a notebook."""
+        path = self.root / "notebooks" / f"{notebook}.ipynb"
+        content = json.loads(path.read_text())
+        found = [cell for cell in content["cells"] if old in "".join(cell["source"])]
+        assert len(found) == 1, f"{old!r} stands in {len(found)} cells of {notebook}"
+        found[0]["source"] = "".join(found[0]["source"]).replace(old, new)
+        path.write_text(json.dumps(content))
+
     def json(self, *words: str) -> object:
         """What `pinmill WORDS --json` prints, parsed."""
         return json.loads(self.pinmill(*words, "--json").stdout)
@@ -84,6 +105,76 @@ def make_workplace(root: Path) -> Workplace:
     return workplace
 
 
+# Four stages that import nothing heavy, for what the runner does with any stages. A stage whose name is in a file
+# `hold-…` waits, in a kernel that outlives its runner, until there is a file `release-<run id>`.
+HOLD = """
+import os, time, types
+from pathlib import Path
+from ipykernel import parentpoller
+
+def hold():
+    release, here = Path(f"release-{run.id}"), os.getppid()
+    if Path(f"hold-{run.stage.name}").exists():
+        parentpoller.os = types.SimpleNamespace(**{**vars(os), "getppid": lambda: here})
+        Path(f"at-{run.stage.name}").write_text(str(os.getpid()))
+        while not release.exists():
+            time.sleep(0.01)
+"""
+WRITE = """
+try:
+    pin = run.write_json("{kind}", {value}{facts})
+except Exception as error:
+    Path(f"refused-{{run.id}}").write_text(f"{{type(error).__name__}}: {{error}}")
+    raise
+"""
+FACTS = """,
+        candidate=run.pin("model").version, candidate_sha256=run.pin("model").sha256, passed=score >= threshold,
+        champion=run.champion.version if run.champion else None, reasons=[f"score {score:g}, threshold {threshold:g}"],
+        headline={}"""
+SMALL = {
+    "01-prepare": ("reads: [source]\n  writes: [data]", "source: str = ''  # a file of numbers",
+                   "numbers = [int(line) for line in Path(source).read_text().split()]",
+                   WRITE.format(kind="data", value="numbers", facts="")),
+    "02-train": ("reads: [data]\n  writes: [model]", "power: int = 1  # exponent 1..9",
+                 "model = {'sum': sum(n**power for n in run.read_json('data'))}",
+                 WRITE.format(kind="model", value="model", facts="")),
+    "03-evaluate": ("reads: [data, model, champion]\n  writes: [metrics]",
+                    "score: float = 0.9  # how good it is 0..1\nthreshold: float = 0.5  # least score 0..1",
+                    "print(run.read_json('model'))", WRITE.format(kind="metrics", value="{}", facts=FACTS)),
+    "04-model-card": ("reads: [data, model, metrics]\n  writes: []\n  page: model-card",
+                      "caveats: str = ''  # what to be careful with", "print(run.read_json('model'))", "caveats"),
+}  # fmt: skip
+
+
+def make_notebook(front: str, parameters: str, *code: str) -> str:
+    """JSON of a stage's notebook."""
+    raw = f"---\ntitle: A stage\npinmill:\n  job: train\n  {front}\n---"
+    declared = f"workflow: str = 'small'  # name of the workflow\n{parameters}"
+    cells = [("raw", raw, []), ("markdown", "# A stage\n\nSome prose.", []), ("code", declared, ["parameters"])]
+    cells += [("code", source.strip(), []) for source in ("import pinmill\n\nrun = pinmill.start(globals())", *code)]
+    extra = {"code": {"execution_count": None, "outputs": []}}
+    listed = [
+        {"cell_type": kind, "id": f"c{n}", "metadata": {"tags": tags} if tags else {}, "source": source} | extra.get(kind, {})
+        for n, (kind, source, tags) in enumerate(cells)
+    ]
+    return json.dumps({"cells": listed, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def make_small(root: Path) -> Workplace:
+    """A project of four light stages and one workflow, `small`, of three numbers."""
+    for folder in ("notebooks", "params"):
+        (root / folder).mkdir(parents=True)
+    for stem, (front, parameters, code, write) in SMALL.items():
+        (root / "notebooks" / f"{stem}.ipynb").write_text(make_notebook(front, parameters, HOLD, f"hold()\n{code}\n{write.strip()}"))
+    for module in ("pyarrow", "skops", "sklearn"):  # the runner loads them ahead; these stages do without
+        (root / f"{module}.py").write_text("raise ImportError('not in this project')\n")
+    (root / "requirements.lock").write_text("numpy==2.0.0\n")
+    (root / "numbers.txt").write_text("1\n2\n3\n")
+    workplace = Workplace(root)
+    workplace.params("workflow: small\nsource: numbers.txt\n", "small")
+    return workplace
+
+
 def miss(reason: str) -> None:
     """Skip, loudly; where everything is required, fail."""
     if REQUIRED:
@@ -109,6 +200,40 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 def trained(trained_once: Workplace, tmp_path: Path) -> Workplace:
     """A copy of a project whose workflow `tiny` has run once."""
     return trained_once.copy(tmp_path / "project")
+
+
+@pytest.fixture()
+def small(tmp_path: Path) -> Workplace:
+    """A fresh project of light stages, nothing run yet."""
+    return make_small(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def small_trained_once(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A project of light stages that has run once. Not to be changed: take `small_trained`."""
+    workplace = make_small(tmp_path_factory.mktemp("small") / "project")
+    workplace.pinmill("run", "small")
+    return workplace
+
+
+@pytest.fixture()
+def small_trained(small_trained_once: Workplace, tmp_path: Path) -> Workplace:
+    """A copy of a project of light stages that has run once."""
+    return small_trained_once.copy(tmp_path / "project")
+
+
+@pytest.fixture()
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder on a disk of its own of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        miss(f"a small disk cannot be mounted here ({mounted.stderr.strip()})")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -59,23 +59,34 @@ def test_module_is_public_and_belongs_to_its_library(corpus):
 def test_corpus_is_the_same_in_another_process(corpus):
     code = "from pinmill.docstrings import paragraphs; print(paragraphs().to_csv(), end='')"
     environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "7", "PYTHONUTF8": "1"}
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, encoding="utf-8",
-                           env=environment)  # fmt: skip
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, encoding="utf-8", env=environment
+    )
     assert other.stdout == corpus.to_csv()
 
 
 def test_freshness_is_the_versions_and_imports_none_of_the_libraries():
-    code = ("import sys, pinmill.docstrings as d; print(d.paragraphs.freshness());"
-            "print(sorted({'pandas', 'numpy', 'scipy', 'sklearn'} & set(sys.modules)))")  # fmt: skip
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, encoding="utf-8",
-                           env={"PYTHONPATH": ":".join(sys.path)}).stdout.splitlines()  # fmt: skip
+    code = (
+        "import sys, pinmill.docstrings as d; print(d.paragraphs.freshness());"
+        "print(sorted({'pandas', 'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+        env={"PYTHONPATH": ":".join(sys.path)},
+    ).stdout.splitlines()
     import numpy
     import pandas
     import scipy
     import sklearn
 
-    assert found == [f"pandas {pandas.__version__}, scikit-learn {sklearn.__version__}, numpy {numpy.__version__}, "
-                     f"scipy {scipy.__version__}", "[]"]  # fmt: skip
+    assert found == [
+        f"pandas {pandas.__version__}, scikit-learn {sklearn.__version__}, numpy {numpy.__version__}, "
+        f"scipy {scipy.__version__}",
+        "[]",
+    ]
 
 
 def test_corpus_is_read_in_seconds(corpus):

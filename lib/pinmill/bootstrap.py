@@ -8,91 +8,74 @@ import numpy as np
 import pandas as pd
 
 from pinmill.errors import DataError
-from pinmill.metrics import Predictions, as_labels, better_is_higher, metric_values
-
-MOST_UNDEFINED = 0.5  # with more of the draws undefined an interval says too little, and is left out
+from pinmill.metrics import LOSSES, Predictions, as_labels, metric_values
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Candidate minus champion, turned so that positive is better; low and high bound it at the level asked for.
-
-    `undefined` of the `draws` had no value (one class only); over half of them undefined, low and high are NaN.
-    """
+    """Candidate minus champion, positive is better, with its interval; `undefined` draws had no value (one class)."""
 
     value: float
     low: float
     high: float
-    draws: int = 0
-    undefined: int = 0
+    undefined: int
 
 
 def bootstrap_weights(n: int, *, draws: int, seed: int) -> np.ndarray:
     """How often each of n rows is in each draw of n with replacement; shape (draws, n), uint16."""
     generator = np.random.default_rng(seed)
-    weights = np.zeros((draws, n), dtype=np.uint16)
-    for draw in weights:
-        draw[:] = np.bincount(generator.integers(0, n, n), minlength=n) if n else 0
-    return weights
+    drawn = (generator.integers(0, max(n, 1), n) for _ in range(draws))
+    return np.array([np.bincount(rows, minlength=n).astype(np.uint16) for rows in drawn])
 
 
 def score_table(p: Predictions, names: Sequence[str], *, draws: int, seed: int, level: float = 0.95) -> pd.DataFrame:
-    """One row per metric: metric, value, low, high, n, undefined.
-
-    low and high are percentiles of the bootstrap; `undefined` counts the draws in which the metric had no value and
-    which the percentiles therefore leave out. Over half of them undefined, low and high are NaN.
-    """
-    values = metric_values(p, names)
-    drawn = metric_values(p, names, bootstrap_weights(len(p.truth), draws=draws, seed=seed))
-    rows = [(name, float(values[name][0]), *read_interval(drawn[name], level=level), len(p.truth),
-             int(np.isnan(drawn[name]).sum())) for name in names]
-    return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "n", "undefined"])
+    """One row per metric: metric, value, low, high, undefined (as in Difference), n."""
+    weights = _weigh(p, draws, seed)
+    rows = [(name, *summarise(values, level=level)) for name, values in metric_values(p, names, weights).items()]
+    return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "undefined"]).assign(n=len(p.truth))
 
 
-def read_interval(drawn: np.ndarray, *, level: float) -> tuple[float, float]:
-    """The central interval that holds `level` of the defined draws; NaN twice if too few are defined."""
-    defined = drawn[~np.isnan(drawn)]
-    if len(defined) == 0 or len(defined) < (1 - MOST_UNDEFINED) * len(drawn):
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _weigh(p: Predictions, draws: int, seed: int) -> np.ndarray:
+    """Every row once, then the draws."""
+    weights = bootstrap_weights(len(p.truth), draws=draws, seed=seed)
+    return np.vstack([np.ones_like(weights[:1]), weights])
 
 
-def paired_difference(candidate: Predictions, champion: Predictions, metric: str, *, draws: int, seed: int,
-                      level: float = 0.90) -> Difference:
+def summarise(values: np.ndarray, *, level: float) -> tuple[float, float, float, int]:
+    """The first value, the bounds of `level` of the others (NaN if over half are undefined), how many are undefined."""
+    drawn = values[1:][~np.isnan(values[1:])]
+    undefined = len(values) - 1 - len(drawn)
+    told = len(drawn) and undefined <= len(drawn)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if told else (np.nan, np.nan)
+    return float(values[0]), float(low), float(high), undefined
+
+
+def paired_difference(
+    candidate: Predictions, champion: Predictions, metric: str, *, draws: int, seed: int, level: float = 0.90
+) -> Difference:
     """How much better the candidate is than the champion on the same rows, each draw scoring both.
 
     Positive: the candidate is better (losses are negated). Raises DataError if the rows' truth differs.
     """
-    if len(candidate.truth) != len(champion.truth) or not (candidate.truth == champion.truth).all():
-        raise DataError(f"Candidate and champion were scored on different rows ({len(candidate.truth)} and "
-                        f"{len(champion.truth)}, or their truth differs). Score both on the same rows.")
-    weights = bootstrap_weights(len(candidate.truth), draws=draws, seed=seed)
-    sign = 1 if better_is_higher(metric) else -1
-
-    def difference(drawn: np.ndarray | None) -> np.ndarray:
-        ours, theirs = (metric_values(p, [metric], drawn)[metric] for p in (candidate, champion))
-        return sign * (ours - theirs)
-
-    drawn = difference(weights)
-    low, high = read_interval(drawn, level=level)
-    return Difference(float(difference(None)[0]), low, high, draws, int(np.isnan(drawn).sum()))
+    if not np.array_equal(candidate.truth, champion.truth):
+        raise DataError("Candidate and champion were scored on different rows. Score both on the same rows.")
+    weights = _weigh(candidate, draws, seed)
+    ours, theirs = (metric_values(p, [metric], weights)[metric] for p in (candidate, champion))
+    return Difference(*summarise(theirs - ours if metric in LOSSES else ours - theirs, level=level))
 
 
-def baseline(train_labels: Any, test_truth: Any, *, task: str, classes: Sequence[Any] = (),
-             positive: Any = None) -> Predictions:
+def baseline(
+    train_labels: Any, test_truth: Any, *, task: str, classes: Sequence[Any] = (), positive: Any = None
+) -> Predictions:
     """What guessing reaches: the training side's majority class and class frequencies, or its mean.
 
-    `classes` are the model's, whose order the probabilities keep. Ties go to the first of them.
-    Raises DataError if there are no training labels.
+    `classes` are the model's, whose order the probabilities keep; ties go to the first of them.
     """
-    if len(train_labels) == 0:
-        raise DataError("The baseline needs training labels; there are none. Is the training side empty?")
-    n = len(test_truth)
     if task == "regression":
-        mean = float(np.mean(np.asarray(train_labels, dtype=float)))
-        return Predictions(np.asarray(test_truth, dtype=float), np.full(n, mean), None, ())
+        truth = np.asarray(test_truth, dtype=float)
+        return Predictions(truth, np.full_like(truth, np.mean(train_labels)), None, ())
+    truth = as_labels(test_truth)
     counts = pd.Series(as_labels(train_labels), dtype=object).value_counts()
     shares = np.array([counts.get(label, 0) for label in classes]) / len(train_labels)
-    majority = np.full(n, classes[int(shares.argmax())], dtype=object)
-    return Predictions(as_labels(test_truth), majority, np.tile(shares, (n, 1)), tuple(classes), positive)
+    majority = np.full(len(truth), classes[int(shares.argmax())], dtype=object)
+    return Predictions(truth, majority, np.tile(shares, (len(truth), 1)), tuple(classes), positive)

@@ -19,7 +19,12 @@ def read_names(source: str) -> set[str]:
         nodes = ast.parse(source).body
     except SyntaxError:
         return set()
-    targets = [t for n in nodes if isinstance(n, ast.Assign | ast.AnnAssign) for t in getattr(n, "targets", [n.target] if isinstance(n, ast.AnnAssign) else [])]
+    targets = [
+        t
+        for n in nodes
+        if isinstance(n, ast.Assign | ast.AnnAssign)
+        for t in getattr(n, "targets", [n.target] if isinstance(n, ast.AnnAssign) else [])
+    ]
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
@@ -50,19 +55,25 @@ def match_stage(stages: Sequence[Stage], declared: set[str], hint: str) -> Stage
 
     best = max(stages, key=likeness, default=None)
     if best is None or likeness(best)[0] < 0.5:
-        raise ProjectError("this notebook is none of the stages in notebooks/: its front matter needs 'pinmill: {job: …}'.")
+        raise ProjectError(
+            "this notebook is none of the stages in notebooks/: its front matter needs 'pinmill: {job: …}'."
+        )
     return best
 
 
 def read_committed_defaults(stage: Stage, root: Path) -> dict[str, Any]:
     """Defaults of a stage's parameters as committed in git, so that an edited and saved cell is seen as edited.
 
-    Outside git, or for a notebook that is new, those of the file itself.
+    Without git, or for a notebook that is new, those of the file itself.
     """
     name = stage.path.relative_to(root).as_posix()
-    shown = subprocess.run(["git", "-C", str(root), "show", f"HEAD:./{name}"], capture_output=True, check=False)
+    command = ["git", "-C", str(root), "show", f"HEAD:./{name}"]
     declared = dict(stage.declarations)
-    if shown.returncode == 0:
+    try:
+        shown = subprocess.run(command, capture_output=True, check=False)
+    except OSError:  # no git on this machine
+        shown = None
+    if shown and shown.returncode == 0:
         cells = [{**cell, "source": "".join(cell["source"])} for cell in json.loads(shown.stdout)["cells"]]
         declared |= parse_declarations(find_parameters_cell(cells))
     return {name: declaration.default for name, declaration in declared.items()}

@@ -22,6 +22,8 @@ app = typer.Typer(
 pins_app = typer.Typer(help="The pins on the board.\n\nExample: pinmill pins", invoke_without_command=True)
 app.add_typer(pins_app, name="pins")
 
+WHOLE = 10_000  # columns: off a terminal no cell is folded
+
 Workflow = Annotated[str, typer.Argument(help="A workflow: the name of a file in params/.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Why = Annotated[str, typer.Option(help="The reason, kept in the champion's history.", show_default=False)]
@@ -41,13 +43,16 @@ def print_table(columns: list[str], rows: list[list[Any]]) -> None:
         shown.add_column(column, overflow="fold")
     for row in rows:
         shown.add_row(*("" if cell is None else str(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 240)
+    console = Console(width=None if sys.stdout.isatty() else WHOLE)
     console.print(shown, markup=False)
 
 
 def format_metrics(metrics: dict[str, Any]) -> str:
-    """Headline metrics with their intervals, as 'f1 0.94 [0.91, 0.96]'."""
-    return ", ".join(f"{name} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for name, m in metrics.items())
+    """Headline metrics with their intervals, as 'f1 0.94 [0.91, 0.96]'; a dash for one that has no value."""
+    return ", ".join(
+        f"{name} –" if None in m.values() else f"{name} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
+        for name, m in metrics.items()
+    )
 
 
 @app.command()
@@ -67,8 +72,9 @@ def run(
 
     Example: pinmill run docstrings --set cv=5 --explain
     """
+    from pinmill.plan import make_plan
     from pinmill.progress import open_progress
-    from pinmill.runner import make_plan, run_job
+    from pinmill.runner import run_job
     from pinmill.runs import EXIT_CODES
 
     project = open_project()
@@ -87,10 +93,12 @@ def run(
 def print_outcome(project: Project, record: Any) -> None:
     """The end of a run for a person: status, why, champion, card."""
     from pinmill.pages import stable_page
+    from pinmill.runs import FINISHED
 
     ran = [stage.notebook for stage in record.stages if stage.status == "ran"]
-    did = f"ran {', '.join(ran)}" if ran else "nothing changed, so nothing ran"
-    print(f"{record.workflow}: {record.status} (run {record.run}; {did})")
+    nothing = "; nothing changed, so nothing ran" if record.status in FINISHED else ""
+    did = f"; ran {', '.join(ran)}" if ran else nothing
+    print(f"{record.workflow}: {record.status} (run {record.run}{did})")
     if record.error:
         print(f"{record.error}", file=sys.stderr)
     for warning in record.warnings:
@@ -98,8 +106,8 @@ def print_outcome(project: Project, record: Any) -> None:
     for reason in record.reasons:
         print(f"  gate      {reason}")
     if record.champion_after:
-        moved = "" if record.champion_after == record.champion_before else f" (before: {record.champion_before or 'none'})"
-        print(f"  champion  {record.champion_after}{moved}")
+        moved = record.champion_after != record.champion_before
+        print(f"  champion  {record.champion_after}" + f" (before: {record.champion_before or 'none'})" * moved)
     stable = stable_page(project, record.workflow, "model-card")
     if stable.is_file():
         print(f"  card      {project.relative(stable)}")
@@ -117,10 +125,13 @@ def runs(
     """
     from dataclasses import asdict
 
+    from pinmill.plan import load_workflow
     from pinmill.runs import read_records
 
     project = open_project()
     folder = project.outputs / "runs"
+    if workflow and not (folder / workflow).is_dir():
+        load_workflow(project, workflow)  # says so when there is no such workflow
     names = [workflow] if workflow else sorted(path.name for path in folder.glob("*") if path.is_dir())
     records = [record for name in names for record in read_records(project.runs_folder(name))]
     records.sort(key=lambda record: record.run, reverse=True)
@@ -128,7 +139,15 @@ def runs(
         print_json([asdict(record) for record in records])
         return
     rows = [
-        [r.run, r.workflow, r.job, r.status, r.started[:19], ", ".join(s.notebook for s in r.stages if s.status == "ran"), first_line(r.error)]
+        [
+            r.run,
+            r.workflow,
+            r.job,
+            r.status,
+            r.started[:19],
+            ", ".join(s.notebook for s in r.stages if s.status == "ran"),
+            first_line(r.error),
+        ]
         for r in records
     ]
     print_table(["run", "workflow", "job", "status", "started (UTC)", "ran", "error"], rows)
@@ -146,12 +165,11 @@ def params(workflow: Workflow, as_json: AsJson = False) -> None:
 
     Example: pinmill params docstrings --json
     """
-    from pinmill.params import check_params, find_declarations, load_params, read_schema
-    from pinmill.runner import read_notebooks
+    from pinmill.params import check_params, find_declarations, read_schema
+    from pinmill.plan import load_workflow, read_notebooks
 
     project = open_project()
-    file = project.params_file(workflow)
-    given = load_params(file, where=project.relative(file), settings=project.settings, workflows=project.workflows())
+    given = load_workflow(project, workflow)
     stages = read_notebooks(project, given)
     values, _ = check_params(given, stages, project.settings)
     listed = [
@@ -216,9 +234,13 @@ def verify(as_json: AsJson = False) -> None:
     Example: pinmill pins verify
     """
     board = open_project().board
-    checked = {(name, version): board.verify(name, version) for name in board.names() for version in board.versions(name)}
+    checked = {
+        (name, version): board.verify(name, version) for name in board.names() for version in board.versions(name)
+    }
     damaged = [
-        {"name": name, "version": version, "problems": problems} for (name, version), problems in checked.items() if problems
+        {"name": name, "version": version, "problems": problems}
+        for (name, version), problems in checked.items()
+        if problems
     ]
     if as_json:
         print_json({"checked": len(checked), "damaged": damaged})

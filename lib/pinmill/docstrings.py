@@ -1,7 +1,6 @@
 """A real text data set that needs no network: prose from the docstrings of the installed pandas, scikit-learn, …
 
-The sources are parsed, never imported or run, so reading them is quick, safe and the same on every machine that
-has the same versions. `paragraphs` is the source `pinmill.docstrings:paragraphs` of the docstrings workflow.
+The sources are parsed, never imported or run: quick, safe, and the same wherever the same versions are installed.
 """
 
 from __future__ import annotations
@@ -24,12 +23,13 @@ if TYPE_CHECKING:
 LIBRARIES = {"pandas": "pandas", "sklearn": "scikit-learn", "numpy": "numpy", "scipy": "scipy"}  # import name: label
 SHORTEST, LONGEST = 40, 600  # characters: below is a heading or a type, above is a table or a list
 FEWEST_WORDS = 15  # fewer is a signature or a stock phrase ("x : array_like. Input array."), the same in all four
+FEWEST_LETTERS = 0.6  # of the characters: formulas and code have fewer
 
 # Vendored copies of other projects, build tools and tests: not this library's own prose.
-NOT_ITS_OWN = {"tests", "_testing", "testing", "externals", "array_api_compat", "array_api_extra", "_build_utils",
-               "_uarray", "cobyqa", "pyprima", "_pyinstaller", "_examples", "conftest.py", "setup.py"}  # fmt: skip
+FOREIGN = re.compile(
+    r"tests|_?testing|externals|array_api_\w+|_build_utils|_uarray|cobyqa|pyprima|_pyinstaller|_examples|(conftest|setup|test_\w+)\.py"
+)
 SKIPPED_SECTIONS = {"examples", "example", "references", "see also", "methods", "attributes"}  # code, titles, names
-
 UNDERLINE = re.compile(r"[-=~^*+#\"']{3,}\s*$")
 NOT_PROSE = re.compile(r"^\s*(>>>|\.\. |\||\+[-=]|[-=]{3,}|:\w+:`|\[\d+\])", re.MULTILINE)
 BLANK_LINES = re.compile(r"\n[ \t]*\n\s*?(?=\S|[ \t]+\S)")
@@ -43,15 +43,15 @@ def paragraphs() -> DataFrame:
     """
     from pandas import DataFrame
 
-    places: dict[str, tuple[str, str]] = {}
-    shared: set[str] = set()
-    for package, label in LIBRARIES.items():
-        for module, docstring in _docstrings(_folder(package)):
-            for text in split_paragraphs(docstring):
-                if places.setdefault(text, (label, module))[0] != label:
-                    shared.add(text)
-    rows = [(text, *place) for text, place in places.items() if text not in shared]
-    return DataFrame(rows, columns=["text", "library", "module"])
+    rows = [
+        (text, library, module)
+        for package, library in LIBRARIES.items()
+        for module, docstring in _docstrings(package)
+        for text in split_paragraphs(docstring)
+    ]
+    frame = DataFrame(rows, columns=["text", "library", "module"])
+    owners = frame.groupby("text")["library"].transform("nunique")
+    return frame[owners == 1].drop_duplicates("text", ignore_index=True)
 
 
 def versions() -> str:
@@ -71,66 +71,35 @@ def split_paragraphs(docstring: str) -> list[str]:
             skipping = lines[0].strip().lower() in SKIPPED_SECTIONS
             lines = lines[2:]
         text = " ".join(" ".join(lines).split())
-        if not skipping and SHORTEST <= len(text) <= LONGEST and _is_prose("\n".join(lines), text):
-            found.append(text)
+        is_long = SHORTEST <= len(text) <= LONGEST and len(text.split()) >= FEWEST_WORDS
+        is_prose = sum(map(str.isalpha, text)) >= FEWEST_LETTERS * len(text) and not NOT_PROSE.search("\n".join(lines))
+        found += [text] if is_long and is_prose and not skipping else []
     return found
 
 
-def _is_prose(block: str, text: str) -> bool:
-    """Whether `block` reads as sentences: 15 words at least, mostly letters, no code or table lines."""
-    if len(text.split()) < FEWEST_WORDS or NOT_PROSE.search(block):
-        return False
-    return sum(map(str.isalpha, text)) >= 0.6 * len(text)  # formulas and code have fewer
-
-
-def _folder(package: str) -> Path:
-    spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
-    if spec is None or not spec.submodule_search_locations:
-        raise SourceError(f"the docstrings need {LIBRARIES[package]}, which is not installed. "
-                          "Run: pip install 'pinmill[work]'")  # fmt: skip
-    return Path(spec.submodule_search_locations[0])
-
-
-def _docstrings(folder: Path) -> Iterator[tuple[str, str]]:
-    """(module, docstring) of all that is public under `folder`, by file name, then by line."""
+def _docstrings(package: str) -> Iterator[tuple[str, str]]:
+    """(public module, docstring) of all that is public in a package, by file name, then by line."""
+    if not (spec := importlib.util.find_spec(package)):  # finds a top-level package without importing it
+        raise SourceError(f"the docstrings need {LIBRARIES[package]}. Run: pip install 'pinmill[work]'")
+    folder = Path(spec.origin).parent
     for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
-        parts = path.relative_to(folder.parent).parts
-        if not NOT_ITS_OWN.isdisjoint(parts) or path.name.startswith("test_"):
+        parts = path.relative_to(folder).parts
+        if any(map(FOREIGN.fullmatch, parts)):
             continue
-        module = _public_module(parts)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # theirs, such as an invalid escape
             tree = ast.parse(path.read_bytes())
-        for docstring in _docstrings_of(tree):
-            yield module, docstring
+        module = package if parts[0].startswith("_") else f"{package}.{parts[0].removesuffix('.py')}"
+        yield from ((module, docstring) for docstring in _docstrings_of(tree))
 
 
-def _public_module(parts: tuple[str, ...]) -> str:
-    """'scipy.stats' for ('scipy', 'stats', '_qmc.py'), 'numpy' for ('numpy', '_core', 'numeric.py')."""
-    return parts[0] if parts[1].startswith("_") else f"{parts[0]}.{parts[1].removesuffix('.py')}"
-
-
-def _docstrings_of(tree: ast.Module) -> Iterator[str]:
+def _docstrings_of(node: ast.AST) -> Iterator[str]:
     """Docstrings of a module, its public classes and functions, and the texts given to `add_newdoc`."""
-    todo: list[ast.stmt | ast.Module] = [tree]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.Expr):
-            yield from _added_texts(node.value)
-            continue
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if getattr(node, "name", "").startswith("_"):
-            continue
-        if text := ast.get_docstring(node, clean=False):
-            yield text
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            todo.extend(reversed(node.body))
-
-
-def _added_texts(call: ast.expr) -> Iterator[str]:
-    """The string arguments of `add_newdoc(…)`: how NumPy and SciPy document what is written in C."""
-    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "add_newdoc":
-        for argument in ast.walk(call):
-            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                yield argument.value
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        if getattr(node.value.func, "id", "") == "add_newdoc":  # for what is written in C
+            constants = (part.value for part in ast.walk(node) if isinstance(part, ast.Constant))
+            yield from (value for value in constants if isinstance(value, str))
+    elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and getattr(node, "name", "")[:1] != "_":
+        yield ast.get_docstring(node, clean=False) or ""
+        for child in [] if isinstance(node, ast.FunctionDef) else node.body:
+            yield from _docstrings_of(child)

@@ -8,10 +8,13 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
+from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
@@ -47,6 +50,26 @@ class Client(PapermillNotebookClient):
         self.execution = execution
         self.deadline = time.monotonic() + execution.seconds
         self.timeout_func = lambda cell: max(self.deadline - time.monotonic(), 0.001)
+
+    async def async_connect(self) -> None:
+        """Connect to the kernel, and wait until it answers on both channels that a cell needs.
+
+        As jupyter_client's `wait_for_ready`, without the 0.2 s that it listens on afterwards: what comes late has
+        another parent than any cell, so nbclient passes over it. Raises DeadKernelError.
+        """
+        self.kc = self.km.client()
+        self.kc.start_channels()
+        self.kc.allow_stdin = False
+        deadline = time.monotonic() + self.startup_timeout
+        while time.monotonic() < deadline and await self.km.is_alive():
+            self.kc.kernel_info()
+            with suppress(Empty):
+                await self.kc.shell_channel.get_msg(timeout=1)
+                await self.kc.iopub_channel.get_msg(timeout=0.2)
+                return
+        raise DeadKernelError("it ended, or did not answer in time, before its first cell")
+
+    connect = run_sync(async_connect)
 
     def papermill_execute_cells(self) -> None:
         """Run all cells; a dead or hung kernel is written into its cell as an error, and later cells stay pending."""
@@ -99,11 +122,11 @@ class Engine(NBClientEngine):
     def execute_managed_notebook(cls, nb_man, kernel_name, execution: Execution, **kwargs) -> None:
         client = Client(nb_man, execution, startup_timeout=120, kernel_name=kernel_name)
         client.reset_execution_trackers()
-        with client.setup_kernel():
-            try:
-                client.papermill_execute_cells()
-            finally:
-                client.kc.stop_channels()
+        try:
+            client.connect()
+            client.papermill_execute_cells()
+        finally:
+            client.kc.stop_channels()
 
 
 def run_notebook(source: Path, target: Path, *, parameters: dict[str, Any], cwd: Path, execution: Execution) -> None:
@@ -123,17 +146,28 @@ def run_notebook(source: Path, target: Path, *, parameters: dict[str, Any], cwd:
             language="python",
             request_save_on_cell_execute=False,
             progress_bar=False,
+            autosave_cell_every=0,  # in the middle of a cell its outputs are not scrubbed of secrets yet
             cwd=cwd,
             execution=execution,
         )
     except PapermillExecutionError as error:
         place = f"cell {error.cell_index + 1}"
         raise StageError(f"{place}: {error.ename}: {error.evalue}\n{quote(error.source)}") from None
-    unrun = [i for i, c in enumerate(notebook.cells) if c.cell_type == "code" and c.source.strip() and not c.execution_count]
-    ended = [i for i, c in enumerate(notebook.cells) if any(o.output_type == "error" for o in c.get("outputs", []))]
-    if unrun or ended:
-        index = min(ended or unrun)
-        raise StageError(f"cell {index + 1} ended the kernel (sys.exit?), so later cells did not run\n{quote(notebook.cells[index].source)}")
+    except (DeadKernelError, RuntimeError) as error:  # before its first cell, or after its last
+        raise StageError(f"{DEAD} ({error})") from None
+    if (index := find_unfinished(notebook)) is not None:
+        source = quote(notebook.cells[index].source)
+        raise StageError(f"cell {index + 1} ended the kernel (sys.exit?), so later cells did not run\n{source}")
+
+
+def find_unfinished(notebook: NotebookNode) -> int | None:
+    """The first code cell that ended in an error or did not run; papermill takes sys.exit(0) for success."""
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and cell.source.strip():
+            failed = any(output.output_type == "error" for output in cell.outputs)
+            if failed or not cell.execution_count:
+                return index
+    return None
 
 
 def quote(source: str) -> str:

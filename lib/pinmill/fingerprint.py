@@ -1,89 +1,60 @@
-"""What a stage's result depends on, as parts that can be compared and named."""
+"""What a stage's result depends on, as parts that can be compared and named; and the results that may be reused."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pinmill.notebook import Stage
-from pinmill.runs import write_json
+from pinmill.runs import StageRecord, read_stage_record, write_json
+
+PACKAGE = Path(__file__).parent
+PART_NAMES = {"code": "the notebook's code", "lock": "requirements.lock", "outside": "the source"}
 
 
-@dataclass(frozen=True)
-class Fingerprint:
-    """The parts of a stage's fingerprint that are known before it runs."""
-
-    code: str  # SHA-256 of the notebook's code cells
-    parameters: dict[str, Any]  # those that the notebook declares
-    inputs: dict[str, str]  # kind -> SHA-256 of the pin
-    lock: str  # SHA-256 of requirements.lock
-    outside: str | None  # freshness of what lies outside the board; None: cannot be told
-
-    @property
-    def digest(self) -> str:
-        text = json.dumps(asdict(self), sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A finished execution of a stage that may stand for another with the same fingerprint."""
-
-    run: str
-    executed: str
-    parts: dict[str, Any]
-    modules: dict[str, str]  # pinmill modules that its kernel had imported -> SHA-256
-    outputs: dict[str, dict[str, str]]  # kind -> {name, version, sha256}
-
-
-def take_fingerprint(
+def read_parts(
     stage: Stage, *, parameters: Mapping[str, Any], inputs: Mapping[str, str], lock: str, outside: str | None
-) -> Fingerprint:
-    """The fingerprint of a stage with these parameters (of the whole workflow) and inputs."""
+) -> dict[str, Any]:
+    """The parts of a stage's fingerprint that are known before it runs.
+
+    `parameters` are the whole workflow's, those that the notebook declares count; `inputs` are SHA-256 by kind, `lock`
+    that of requirements.lock; `outside` tells how fresh the outside input is, None when that cannot be told.
+    """
     taken = {name: parameters[name] for name in stage.declarations}
-    return Fingerprint(stage.code_hash, taken, dict(inputs), lock, outside)
+    return {"code": stage.code_hash, "parameters": taken, "inputs": dict(inputs), "lock": lock, "outside": outside}
 
 
-def hash_modules(names: Iterable[str], folder: Path) -> dict[str, str]:
-    """SHA-256 of the source of each pinmill module in the package's folder; empty text for one that is gone."""
+def digest_parts(parts: Mapping[str, Any]) -> str:
+    """SHA-256 of the parts that are known before a stage runs."""
+    known = {name: part for name, part in parts.items() if name != "modules"}
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def hash_modules(names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the source of each pinmill module; empty text for one that is gone."""
     hashes = {}
     for name in sorted(names):
-        tail = name.partition(".")[2]
-        path = folder / (f"{tail.replace('.', '/')}.py" if tail else "__init__.py")
+        path = PACKAGE / f"{name.partition('.')[2] or '__init__'}.py"
         hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     return hashes
 
 
-def entry_file(folder: Path, stage: Stage, fingerprint: Fingerprint) -> Path:
-    return folder / "stages" / stage.name / f"{fingerprint.digest}.json"
+def read_result(folder: Path, stage: Stage, digest: str = "latest") -> StageRecord | None:
+    """The stage's finished execution with a fingerprint, or the latest; None without one, or when it is damaged."""
+    return read_stage_record(folder / "stages" / stage.name / f"{digest}.json")
 
 
-def latest_file(folder: Path, stage: Stage) -> Path:
-    return folder / "stages" / stage.name / "latest.json"
-
-
-def read_entry(path: Path) -> Entry | None:
-    """An entry; None when there is none, or it is damaged (the stage then runs again)."""
-    try:
-        return Entry(**json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
-
-
-def write_entry(folder: Path, stage: Stage, fingerprint: Fingerprint, entry: Entry) -> None:
+def write_result(folder: Path, record: StageRecord) -> None:
     """Remember a finished execution, by its fingerprint and as the latest one."""
-    write_json(entry_file(folder, stage, fingerprint), asdict(entry))
-    write_json(latest_file(folder, stage), asdict(entry))
+    for name in (record.fingerprint, "latest"):
+        write_json(folder / "stages" / record.stage / f"{name}.json", asdict(record))
 
 
 def explain_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """In words, each part of a fingerprint that changed from `before` to `now`."""
-    differences = []
-    for part in sorted({*before, *now} - {"parameters", "inputs", "modules"}):
-        if before.get(part) != now.get(part):
-            differences.append(PART_NAMES.get(part, part))
+    differences = [words for part, words in PART_NAMES.items() if before.get(part) != now.get(part)]
     for part, noun in (("parameters", "parameter"), ("inputs", "input"), ("modules", "module")):
         old, new = before.get(part) or {}, now.get(part) or {}
         for name in sorted({*old, *new}):
@@ -91,6 +62,3 @@ def explain_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
                 detail = f" {old.get(name)!r} → {new.get(name)!r}" if part == "parameters" else ""
                 differences.append(f"{noun} {name}{detail}")
     return differences
-
-
-PART_NAMES = {"code": "the notebook's code", "lock": "requirements.lock", "outside": "the source"}

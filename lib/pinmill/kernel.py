@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,16 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 
 WARM_UP = "__import__('pinmill.session').session.warm_up()"
-LIKELY = "import pyarrow.parquet\nimport skops.io\nimport sklearn.pipeline"  # what reading pins will import
+LIKELY = {  # what the methods of a run import, by the part of their name that a cell shows
+    "_table(": "import pyarrow.parquet",
+    "_model(": "import skops.io\nimport sklearn.pipeline",
+}
+
+
+def likely_imports(code: Iterable[str]) -> str:
+    """Import statements for what the methods that stand in these cells will import, one a line."""
+    text = "\n".join(code)
+    return "\n".join(imports for part, imports in LIKELY.items() if part in text)
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,10 @@ class Kernel:
 
     def stop(self) -> None:
         """End the kernel at once and remove its folder. Its notebook has been read out before."""
+        if self.manager.has_kernel and (process := self.manager.provisioner.process):
+            run_sync(self.manager.provisioner.kill)()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5)  # a moment; jupyter_client looks only every 0.1 s
         run_sync(self.manager.shutdown_kernel)(now=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -42,6 +57,7 @@ def start_kernel(cwd: Path, environ: Mapping[str, str], *, imports: str) -> Kern
     """A kernel that starts in the background and imports what its notebook will need.
 
     Its sockets are files in a private folder: TCP ports clash when several kernels start at once.
+    What it writes past Jupyter goes nowhere: in our own output a secret could stand in it, unseen by us.
     """
     folder = Path(tempfile.mkdtemp(prefix="pinmill-"))
     manager = InterpreterKernelManager(
@@ -49,5 +65,6 @@ def start_kernel(cwd: Path, environ: Mapping[str, str], *, imports: str) -> Kern
     )
     env = {**os.environ, **environ, "PINMILL_WARM": imports}
     arguments = [f"--IPKernelApp.exec_lines={WARM_UP}", "--HistoryManager.enabled=False"]
-    run_sync(manager.start_kernel)(cwd=str(cwd), env=env, extra_arguments=arguments)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    run_sync(manager.start_kernel)(cwd=str(cwd), env=env, extra_arguments=arguments, **silent)
     return Kernel(manager, folder)

@@ -13,11 +13,7 @@ from typing import Any
 
 from pinmill.version import now_utc
 
-LOCK_FILE = "requirements.lock"
-PACKAGES = (  # whose version can change a result
-    "pinmill", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "skops", "papermill", "nbclient", "pins",
-)  # fmt: skip
-GIT_SECONDS = 20  # a large work tree on a slow disk; without an answer the commit is recorded as unknown
+PACKAGES = "pinmill numpy scipy pandas pyarrow scikit-learn skops papermill nbclient pins"  # can change a result
 
 
 def read_lineage(
@@ -30,24 +26,20 @@ def read_lineage(
     seed: int | None,
     clock: Callable[[], datetime] = now_utc,
 ) -> dict[str, Any]:
-    """What a stage of the project at `root` records in the pins it writes.
-
-    `inputs` are {kind, name, version, sha256} of the pins that were read. `git` is None outside a repository, and
-    `lock` is None without a requirements.lock. `blas` is empty if NumPy is not imported here.
-    """
-    lock_file = root / LOCK_FILE
+    """What a stage of the project at `root` records in the pins it writes; `inputs` are the pins that it read."""
+    lock_file = root / "requirements.lock"
     return {
         "run": run,
         "stage": stage,
-        "inputs": [dict(pin) for pin in inputs],
+        "inputs": inputs,
         "parameters": dict(parameters),
         "seed": seed,
         "git": read_git(root),
         "lock": hash_file(lock_file) if lock_file.is_file() else None,
-        "packages": read_packages(),
+        "packages": {name: metadata.version(name) for name in PACKAGES.split()},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "threads": _usable_cpus(),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "blas": read_blas(),
         "time": clock().astimezone(UTC).isoformat(timespec="microseconds"),
     }
@@ -60,53 +52,28 @@ def hash_file(path: Path) -> str:
 
 
 def read_git(root: Path) -> dict[str, Any] | None:
-    """{commit, dirty} of the repository around `root`; None if there is none, or git is not there or has no answer.
-
-    `commit` is None before the first commit. Dirty is any change under `root`, new files that are not ignored too.
-    """
-    command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", "."]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # never write the index of somebody who is working
+    """{commit, dirty} of the repository around `root`, where any change under it counts; None if git has no answer."""
+    command = ["git", "--no-optional-locks", "-C", str(root), "status", "--porcelain=v2", "-b", "-unormal", "."]
     try:
-        answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=GIT_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
+        answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
         return None
-    return parse_git_status(answer.stdout) if answer.returncode == 0 else None
+    return parse_git_status(answer.stdout)
 
 
 def parse_git_status(status: str) -> dict[str, Any]:
     """{commit, dirty} from the output of `git status --porcelain=v2 --branch`."""
     lines = status.splitlines()
-    commits = [line.removeprefix("# branch.oid ") for line in lines if line.startswith("# branch.oid ")]
-    commit = commits[0] if commits and commits[0] != "(initial)" else None
-    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
-
-
-def read_packages() -> dict[str, str]:
-    """Versions of the packages that can change a result, as far as they are installed."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    commit = lines[0].removeprefix("# branch.oid ")
+    return {"commit": None if commit == "(initial)" else commit, "dirty": any(line[0] != "#" for line in lines)}
 
 
 def read_blas() -> list[dict[str, Any]]:
-    """The thread pools of BLAS and OpenMP in this process: {api, library, version, threads} each."""
+    """The thread pools of BLAS and OpenMP in this process, sorted; empty where NumPy is not at work."""
     if "numpy" not in sys.modules:
         return []
-    try:
-        import threadpoolctl
-    except ImportError:
-        return []
-    pools = [
-        {"api": pool["user_api"], "library": pool["internal_api"], "version": pool["version"],
-         "threads": pool["num_threads"]}
-        for pool in threadpoolctl.threadpool_info()
-    ]  # fmt: skip
-    return sorted(pools, key=lambda pool: (pool["api"], pool["library"], str(pool["version"])))
+    import threadpoolctl
 
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    fields = {"api": "user_api", "library": "internal_api", "version": "version", "threads": "num_threads"}
+    pools = [{name: pool[key] for name, key in fields.items()} for pool in threadpoolctl.threadpool_info()]
+    return sorted(pools, key=str)

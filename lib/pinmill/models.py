@@ -14,11 +14,15 @@ def describe_changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -
         return []
     old, new = before.get("parameters") or {}, now.get("parameters") or {}
     changes = [
-        f"{name} {old.get(name)!r} → {new.get(name)!r}" for name in sorted({*old, *new}) if old.get(name) != new.get(name)
+        f"{name} {old.get(name)!r} → {new.get(name)!r}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
     ]
     if read_input(before, "data") != read_input(now, "data"):
         changes.append("data")
-    changes += [noun for key, noun in (("code", "notebook"), ("lock", "requirements.lock")) if before.get(key) != now.get(key)]
+    changes += [
+        noun for key, noun in (("code", "notebook"), ("lock", "requirements.lock")) if before.get(key) != now.get(key)
+    ]
     return changes
 
 
@@ -87,7 +91,7 @@ def find_model(models: list[dict[str, Any]], version: str) -> dict[str, Any]:
     Raises ChampionError when none or several match.
     """
     found = [model for model in models if model["version"] == version] or [
-        model for model in models if model["version"].startswith(version) or model["version"].endswith(version)
+        m for m in models if version and (m["version"].startswith(version) or m["version"].endswith(version))
     ]
     if len(found) == 1:
         return found[0]

@@ -15,7 +15,7 @@ from typing import Any
 from pinmill.errors import ProjectError, describe_problems
 
 NUMBERED = re.compile(r"^\d+[a-z]?-")
-CHOICES = re.compile(r"\s*\{([^{}]+)\}\s*$")
+CHOICES = re.compile(r"\s*\{([^{}|]+(?:\|[^{}|]+)+)\}\s*$")  # with a bar: `{C: 4}` is an example in the meaning
 RANGE = re.compile(r"\s*(?:^|\s)(-?[\d.e+-]*?)\.\.(-?[\d.e+-]*)\s*$")
 UNIT = re.compile(r"\s*\[([^\[\]]+)\]\s*$")
 
@@ -124,14 +124,20 @@ def read_cells(path: Path) -> list[dict[str, Any]]:
         raise ProjectError(f"{path} is not a notebook: {error}. Restore it from git.") from None
 
 
-def read_front_matter(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """The YAML between `---` lines in the first cell, if that is a raw cell; otherwise an empty mapping."""
+def read_front_matter(cells: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The YAML between `---` lines in the first cell, if that is a raw cell; otherwise an empty mapping.
+
+    Raises ProjectError, naming the notebook, when it is not YAML.
+    """
     if not cells or cells[0].get("cell_type") != "raw":
         return {}
     import yaml
 
     text = cells[0]["source"].strip().removeprefix("---").removesuffix("---")
-    found = yaml.safe_load(text)
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ProjectError(f"the front matter of {name} is not YAML: {' '.join(str(error).split())}.") from None
     return found if isinstance(found, dict) else {}
 
 
@@ -150,7 +156,7 @@ def read_stage(path: Path) -> Stage | None:
     Raises ProjectError when the front matter or the parameters cell breaks contract 1.
     """
     cells = read_cells(path)
-    front = read_front_matter(cells)
+    front = read_front_matter(cells, path.name)
     settings = front.get("pinmill") or {}
     if not isinstance(settings, dict) or "job" not in settings:
         return None

@@ -7,6 +7,8 @@ from pathlib import Path
 from pinmill.project import Project
 from pinmill.runs import RunRecord, read_records
 
+OVERRIDDEN = "The gate rejected this model; it was promoted by hand. See: pinmill champion --history"
+
 
 def run_page(project: Project, workflow: str, run: str, page: str) -> Path:
     """The page as a run left it, champion or rejected."""
@@ -44,5 +46,12 @@ def publish_champion(project: Project, workflow: str, version: str) -> Path | No
         return None
     source = project.root / record.page
     target = stable_page(project, workflow, source.stem)
-    publish_page(source, target)
+    stage = record.stage(source.stem)
+    if record.status == "rejected" and stage:  # the page of that run says that it is not the champion
+        from pinmill.report import render_page
+
+        subject = str(record.parameters.get("title") or workflow)
+        render_page(project.root / stage.executed, target, subject=subject, status_banner=OVERRIDDEN)
+    else:
+        publish_page(source, target)
     return target

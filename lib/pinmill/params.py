@@ -14,6 +14,7 @@ from pinmill.errors import ParameterError, describe_problems, did_you_mean
 from pinmill.notebook import Declaration, Stage
 from pinmill.secret import find_secrets
 
+NOTHING = "tag:yaml.org,2002:null"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None, "Any": Any}
@@ -76,7 +77,7 @@ def fill_node(node: yaml.Node, settings: Mapping[str, str], problems: list[str],
             name = error.args[0]
             line = node.start_mark.line + 1
             problems.append(f"${{{name}}} is not set ({where}, line {line}): set {name} or write ${{{name}:-default}}")
-        if node.style is None:
+        if not node.style:  # a plain scalar: None, or with the parser in C an empty text
             node.tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, node.value, (True, False))
     for child in node.value if isinstance(node.value, list) else []:
         for part in child if isinstance(child, tuple) else (child,):
@@ -88,7 +89,7 @@ def parse_params(text: str, *, workflow: str, where: str, settings: Mapping[str,
     loader = LOADER(text)
     try:
         root = loader.get_single_node()
-        if root is None:
+        if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == NOTHING):
             return Params(workflow, where, {"workflow": workflow}, {})
         if not isinstance(root, yaml.MappingNode):
             raise ParameterError(f"{where} is not a mapping: lines such as 'label: rating' were expected.")
@@ -96,13 +97,17 @@ def parse_params(text: str, *, workflow: str, where: str, settings: Mapping[str,
         lines: dict[str, str] = {}
         problems: list[str] = []
         for key, value in root.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ParameterError(f"{where}, line {key.start_mark.line + 1}: a name was expected before the colon.")
             fill_node(value, settings, problems, where)
             place = f"{where}, line {key.start_mark.line + 1}"
             if key.value in values:
                 problems.append(f"{key.value!r} stands twice ({lines[key.value]} and {place})")
             values[key.value] = loader.construct_object(value, deep=True)
             lines[key.value] = place
-    except yaml.YAMLError as error:
+    except ParameterError:
+        raise
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
         raise ParameterError(f"{where} is not YAML: {' '.join(str(error).split())}.") from None
     finally:
         loader.dispose()
@@ -140,7 +145,7 @@ def override(params: Params, assignments: Iterable[str]) -> Params:
             continue
         try:
             values[name] = yaml.load(text, LOADER)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2020-13-45
             values[name] = text
         lines[name] = f"--set {name}"
     if values["workflow"] != params.workflow:
@@ -223,7 +228,9 @@ def describe_run_problem(name: str, item: Mapping[str, Any], place: str) -> str:
     return f"{name}: {item['input']!r} is not {meaning} ({place})"
 
 
-def check_params(params: Params, stages: list[Stage], settings: Mapping[str, str]) -> tuple[dict[str, Any], RunSettings]:
+def check_params(
+    params: Params, stages: list[Stage], settings: Mapping[str, str]
+) -> tuple[dict[str, Any], RunSettings]:
     """Every declared parameter's value for this workflow, and the runner's settings.
 
     Raises ParameterError with all violations at once, each with file and line.
@@ -273,5 +280,3 @@ def read_schema(stages: list[Stage]) -> dict[str, Any]:
         "properties": properties,
         "additionalProperties": False,
     }
-
-

@@ -23,16 +23,16 @@ class LineProgress:
         """Show a line for good."""
         print(f"{now_utc():%Y-%m-%dT%H:%M:%SZ} {text}", file=self.stream, flush=True)
 
-    def begin(self, stage: str, number: int, stages: int) -> None:
-        """A stage starts to run."""
-        self.say(f"{stage} ({number}/{stages}) runs")
+    def begin(self, stage: str, number: int, stages: int, why: str) -> None:
+        """A stage starts to run, and why it does."""
+        self.say(f"{stage} ({number}/{stages}) runs: {why}")
 
     def cells(self, done: int, total: int) -> None:
         """Cells of the current stage that are done."""
 
-    def end(self, stage: str, text: str) -> None:
-        """A stage is done, in words."""
-        self.say(f"{stage}: {text}")
+    def end(self, stage: str, seconds: float) -> None:
+        """A stage is done."""
+        self.say(f"{stage} is done in {seconds:.1f} s")
 
 
 class BarProgress(LineProgress):
@@ -64,7 +64,8 @@ class BarProgress(LineProgress):
     def say(self, text: str) -> None:
         self.bars.console.print(text, markup=False, highlight=False)
 
-    def begin(self, stage: str, number: int, stages: int) -> None:
+    def begin(self, stage: str, number: int, stages: int, why: str) -> None:
+        super().begin(stage, number, stages, why)
         self.bars.update(self.stages_bar, completed=number - 1, total=stages)
         self.bars.reset(self.cells_bar, description=stage, total=None)
 

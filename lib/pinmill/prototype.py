@@ -8,13 +8,18 @@ from pandas import DataFrame, Series
 from pandas.api import types
 
 from pinmill.errors import DataError, describe_problems, did_you_mean
-from pinmill.table import EXACT, list_rows, show
+from pinmill.table import EXACT, describe_wrong, list_rows
 
 MOST_CATEGORIES = 50  # more distinct texts than this are text, and no form could offer them
 LONGEST_CATEGORY = 60  # characters: a longer one is a sentence
-MOST_EXAMPLES = 3
 EXAMPLE_LENGTH = 200  # characters of a text shown as an example
 TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+DTYPES = (  # the first that fits; True and False are numbers, too
+    ("boolean", types.is_bool_dtype),
+    ("integer", types.is_integer_dtype),
+    ("number", types.is_numeric_dtype),
+    ("datetime", types.is_datetime64_any_dtype),
+)
 
 
 def read_prototype(frame: DataFrame, columns: Sequence[str], *, text: Collection[str] = ()) -> dict[str, dict]:
@@ -32,116 +37,64 @@ def check_inputs(frame: DataFrame, prototype: Mapping[str, Mapping]) -> DataFram
     A value is changed only if nothing is lost: 3 for 3.0, "58" for 58, "true" for True, an ISO text for a time.
     Raises DataError with all violations at once, columns and rows named; row 0 is the first.
     """
-    columns, problems = {}, []
-    rows = frame.reset_index(drop=True)
-    known = [str(column) for column in frame.columns]
+    columns, problems, rows = {}, [], frame.reset_index(drop=True)
+    others = [str(column) for column in frame.columns if column not in prototype]
     for name, wanted in prototype.items():
-        if known.count(name) != 1:
-            problems.append(f"column {name!r} stands {known.count(name)} times" if name in known else
-                            f"column {name!r} ({wanted['type']}) is missing"
-                            f"{_guess(name, known, prototype)}")  # fmt: skip
-            continue
-        columns[name], found = _coerce(rows[name], wanted)
-        problems += [f"column {name!r}: {problem}" for problem in found]
+        if (count := list(frame.columns).count(name)) == 1:
+            columns[name], found = _coerce(rows[name], wanted)
+            problems += [f"column {name!r}: {problem}" for problem in found]
+        else:
+            found = f"stands {count} times" if count else f"({wanted['type']}) is missing.{did_you_mean(name, others)}"
+            problems.append(f"column {name!r} {found}".removesuffix("."))
     if problems:
         raise DataError(describe_problems("the inputs", problems))
     return DataFrame(columns, index=rows.index).set_axis(frame.index)
 
 
-def _guess(name: str, known: Sequence[str], prototype: Mapping) -> str:
-    """'. Did you mean 'txt'?' for a column of the frame that the prototype does not know."""
-    guess = did_you_mean(name, [column for column in known if column not in prototype])
-    return f".{guess}" if guess else ""
-
-
 def _describe(column: Series, *, is_text: bool) -> dict[str, Any]:
-    values = column.dropna()
-    kind = "text" if is_text else _type_of(column, values)
+    """The entry of one column."""
+    values = column.dropna().infer_objects()
     distinct = values.drop_duplicates()
-    described = {"type": kind, "dtype": str(column.dtype), "nullable": bool(column.isna().any()),
-                 "examples": [_plain(value) for value in distinct.iloc[:MOST_EXAMPLES]]}  # fmt: skip
-    return described | ({"categories": sorted(map(str, distinct))[:MOST_CATEGORIES]} if kind == "category" else {})
-
-
-def _type_of(column: Series, values: Series) -> str:
-    if types.is_bool_dtype(column.dtype) or (len(values) and values.map(lambda value: isinstance(value, bool)).all()):
-        return "boolean"
-    if types.is_integer_dtype(column.dtype):
-        return "integer"
-    if types.is_numeric_dtype(column.dtype):
-        return "number"
-    if types.is_datetime64_any_dtype(column.dtype):
-        return "datetime"
-    distinct = values.nunique()
-    is_few = distinct <= MOST_CATEGORIES and distinct <= len(values) / 2
-    if isinstance(column.dtype, pandas.CategoricalDtype):
-        return "category"
-    return "category" if is_few and values.map(lambda value: len(str(value))).max() <= LONGEST_CATEGORY else "text"
+    kind = next((kind for kind, fits in DTYPES if fits(values.dtype) and not is_text), "text")
+    if kind == "text" and not is_text and len(distinct) <= min(MOST_CATEGORIES, len(values) / 2):
+        kind = "category" if distinct.astype(str).str.len().max() <= LONGEST_CATEGORY else "text"
+    categories = {"categories": sorted(map(str, distinct))} if kind == "category" else {}
+    examples = [_plain(value) for value in distinct.iloc[:3]]
+    nullable = bool(column.isna().any())
+    return {"type": kind, "dtype": str(column.dtype), "nullable": nullable, "examples": examples, **categories}
 
 
 def _plain(value: Any) -> Any:
     """`value` as JSON knows it."""
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
     value = value.item() if hasattr(value, "item") else value
+    value = value.isoformat() if hasattr(value, "isoformat") else value
     return value if isinstance(value, bool | int | float) else str(value)[:EXAMPLE_LENGTH]
 
 
 def _coerce(column: Series, wanted: Mapping) -> tuple[Series, list[str]]:
     """`column` in the wanted type, and what is wrong with it."""
     missing = column.isna()
-    problems = []
+    values, problems = column[~missing], []
     if missing.any() and not wanted["nullable"]:
-        problems.append(f"{missing.sum()} missing values ({list_rows(column.index[missing])}); "
-                        "the model was trained on none")  # fmt: skip
-    values = column[~missing]
+        rows = list_rows(column.index[missing])
+        problems.append(f"{missing.sum()} missing values ({rows}); the model was trained on none")
     is_as_wanted = str(column.dtype) == wanted["dtype"] != "object"  # anything may stand in an object column
-    converted = values if is_as_wanted else _CONVERT[wanted["type"]](values)
-    wrong = converted.isna()
-    if wrong.any():
-        problems.append(f"{_article(wanted['type'])} is expected, but {wrong.sum()} values are not, "
-                        f"e.g. {show(values[wrong].iloc[0])} ({list_rows(values.index[wrong])})")  # fmt: skip
+    converted = values if is_as_wanted else _convert(values, wanted["type"])
+    problems += describe_wrong(wanted["type"].replace("category", "text"), values[converted.isna()])
     if problems:
         return column, problems
-    return _with_dtype(converted.reindex(column.index) if missing.any() else converted, wanted), []
+    converted = converted.reindex(column.index).astype(wanted["dtype"])
+    return converted.where(~missing, None) if wanted["dtype"] == "object" else converted, []
 
 
-def _with_dtype(column: Series, wanted: Mapping) -> Series:
-    converted = column.astype(wanted["dtype"])
-    return converted.where(column.notna(), None) if wanted["dtype"] == "object" else converted
-
-
-def _article(kind: str) -> str:
-    return f"an {kind}" if kind == "integer" else "text" if kind in ("text", "category") else f"a {kind}"
-
-
-def _to_text(values: Series) -> Series:
-    return values.astype(object).map(lambda value: value if isinstance(value, str) else None)
-
-
-def _to_number(values: Series) -> Series:
-    """Floats; missing where a value is no number or is a whole number that a float cannot hold."""
-    if types.is_bool_dtype(values.dtype):
-        return Series(float("nan"), index=values.index)
-    plain = values.astype(object).map(lambda value: None if isinstance(value, bool) else value)
-    numbers = pandas.to_numeric(plain, errors="coerce").astype(float)
-    return numbers.where((numbers.abs() < EXACT) | (numbers % 1 != 0) | ~values.map(lambda v: isinstance(v, int)))
-
-
-def _to_integer(values: Series) -> Series:
-    if types.is_integer_dtype(values.dtype):
-        return values
-    numbers = _to_number(values)
-    return numbers.where((numbers % 1 == 0) & (numbers.abs() < EXACT)).astype("Int64")
-
-
-def _to_boolean(values: Series) -> Series:
-    return values.map(lambda value: TRUTH.get(str(value).lower())).astype("boolean")
-
-
-def _to_datetime(values: Series) -> Series:
-    return pandas.to_datetime(values, errors="coerce", format="ISO8601")
-
-
-_CONVERT = {"text": _to_text, "category": _to_text, "number": _to_number, "integer": _to_integer,
-            "boolean": _to_boolean, "datetime": _to_datetime}  # fmt: skip
+def _convert(values: Series, kind: str) -> Series:
+    """`values` as `kind`; missing where that cannot be, or would lose something."""
+    if kind in ("text", "category"):
+        return values.astype(object).map(lambda value: value if isinstance(value, str) else None)
+    if kind == "boolean":
+        return values.map(lambda value: TRUTH.get(str(value).lower())).astype("boolean")
+    if kind == "datetime":
+        return pandas.to_datetime(values, errors="coerce", format="ISO8601")
+    numbers = values.astype(object).map(lambda value: None if isinstance(value, bool) else value)
+    numbers = pandas.to_numeric(numbers, errors="coerce").astype(float)
+    return numbers.where((numbers.abs() < EXACT) & ((numbers % 1 == 0) | (kind == "number")))

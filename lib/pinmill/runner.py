@@ -1,70 +1,33 @@
 """One run of a job: each stage executed or reused, then the champion moved if the gate let the candidate through."""
 
 import json
+import logging
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pinmill.champion import Champion, promote, read_champion, read_history, replay
-from pinmill.errors import (
-    ConflictError,
-    LockedError,
-    PinmillError,
-    PinNotFoundError,
-    ProjectError,
-    StageError,
-    did_you_mean,
-)
-from pinmill.fingerprint import (
-    Entry,
-    Fingerprint,
-    entry_file,
-    explain_difference,
-    hash_modules,
-    latest_file,
-    read_entry,
-    take_fingerprint,
-    write_entry,
-)
+from pinmill.champion import promote, read_champion
+from pinmill.errors import LockedError, PinmillError, PinNotFoundError, StageError
+from pinmill.fingerprint import digest_parts, explain_difference, hash_modules, read_parts, read_result, write_result
 from pinmill.lineage import hash_file
-from pinmill.lock import Holder, check_held, hold_lock
-from pinmill.notebook import Stage, find_imports, order_stages, read_stages
+from pinmill.lock import check_held, hold_lock
+from pinmill.notebook import Stage, find_imports
 from pinmill.pages import publish_page, run_page, stable_page
-from pinmill.params import Params, RunSettings, check_params, find_declarations, load_params, override
+from pinmill.plan import Plan
 from pinmill.progress import LineProgress
 from pinmill.project import Project
-from pinmill.runs import (
-    RunRecord,
-    StageRecord,
-    last_finished,
-    make_run_id,
-    settle_interrupted,
-    write_record,
-)
+from pinmill.runs import RunRecord, StageRecord, last_finished, make_run_id, settle_interrupted, write_record
 from pinmill.secret import find_secrets, hidden_values, reveal, scrub
 from pinmill.session import CHAMPION, OUTSIDE
+from pinmill.verdict import DECISION, find_held, judge, read_facts, repeats, stands
 from pinmill.version import now_utc
 
 if TYPE_CHECKING:
     from pinmill.kernel import Kernel
-
-PACKAGE = Path(__file__).parent
-DECISION = "metrics"  # the kind of pin that carries the gate's decision
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A checked request: everything that is known before the first stage."""
-
-    workflow: str
-    job: str
-    stages: tuple[Stage, ...]
-    values: Mapping[str, Any]
-    origins: Mapping[str, str]
-    settings: RunSettings
-    forced: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -75,9 +38,14 @@ class Work:
     plan: Plan
     record: RunRecord
     progress: LineProgress
-    last: RunRecord | None
+    last: RunRecord | None  # the last finished run of this job
     explain: bool = False
-    ahead: "dict[str, Kernel]" = field(default_factory=dict)
+    ahead: "dict[str, Kernel]" = field(default_factory=dict)  # kernels by stage, started and not yet stopped
+
+    @cached_property
+    def hidden(self) -> list[str]:
+        """Secret values of this workflow, which must not be shown."""
+        return hidden_values(find_secrets(dict(self.plan.values)), self.project.settings)
 
     @property
     def folder(self) -> Path:
@@ -87,9 +55,8 @@ class Work:
     def lock(self) -> Path:
         return self.project.run_lock(self.plan.workflow, self.plan.job)
 
-    @property
-    def hidden(self) -> list[str]:
-        return hidden_values(find_secrets(dict(self.plan.values)), self.project.settings)
+    def pin_name(self, kind: str) -> str:
+        return f"{self.plan.workflow}-{kind}"
 
     def save(self, record: RunRecord) -> None:
         """Make `record` the truth about this run."""
@@ -97,44 +64,8 @@ class Work:
         write_record(self.folder, record)
 
 
-def read_notebooks(project: Project, params: Params) -> list[Stage]:
-    """All stages, with those notebooks that the params file puts in place of others."""
-    run = params.values.get("run")
-    replaced = run.get("notebooks") if isinstance(run, dict) else None
-    paths = {name: project.root / path for name, path in replaced.items()} if isinstance(replaced, dict) else {}
-    return read_stages(project.notebooks, paths)
-
-
-def make_plan(
-    project: Project, workflow: str, *, job: str, assignments: list[str], force: bool = False, start_from: str = ""
-) -> Plan:
-    """Check everything that can be checked before a kernel starts. Raises ParameterError and ProjectError."""
-    file = project.params_file(workflow)
-    params = load_params(file, where=project.relative(file), settings=project.settings, workflows=project.workflows())
-    params = override(params, assignments)
-    every = read_notebooks(project, params)
-    values, settings = check_params(params, every, project.settings)
-    stages = order_stages(every, job)
-    by_set = {assignment.partition("=")[0] for assignment in assignments}
-    origins = {name: "default" for name in find_declarations(every)} | {name: "params file" for name in params.values}
-    origins |= {name: "--set" for name in by_set}
-    forced = find_forced(stages, force=force, start_from=start_from)
-    return Plan(workflow, job, tuple(stages), values, origins, settings, forced)
-
-
-def find_forced(stages: list[Stage], *, force: bool, start_from: str) -> frozenset[str]:
-    """Names of the stages that run though nothing changed."""
-    names = [stage.name for stage in stages]
-    if not start_from:
-        return frozenset(names if force else ())
-    stem = next((stage.name for stage in stages if start_from in (stage.name, stage.stem)), None)
-    if stem is None:
-        raise ProjectError(f"no stage {start_from!r}: the stages are {', '.join(names)}.{did_you_mean(start_from, names)}")
-    return frozenset(names[names.index(stem) :])
-
-
 def run_job(project: Project, plan: Plan, progress: LineProgress, *, explain: bool = False) -> RunRecord:
-    """Run a job to its end and return its record, whatever happened. Only Ctrl-C and SIGTERM pass through."""
+    """Run a job to its end and return its record, whatever happened. Only signals are raised."""
     run = make_run_id(now_utc())
     folder = project.runs_folder(plan.workflow)
     record = RunRecord(run, plan.workflow, plan.job, "running", now_utc().isoformat(), parameters=dict(plan.values))
@@ -142,40 +73,13 @@ def run_job(project: Project, plan: Plan, progress: LineProgress, *, explain: bo
         with hold_lock(project.run_lock(plan.workflow, plan.job), run=run) as holder:
             settle_interrupted(folder, plan.job, now_utc())
             last = last_finished(folder, plan.job)
-            work = Work(project, plan, begin(record, holder, project), progress, last, explain)
+            work = Work(project, plan, replace(record, pid=holder.pid, born=holder.born), progress, last, explain)
             work.save(work.record)
             return finish(work)
     except LockedError as error:
-        record = replace(record, status="skipped", ended=now_utc().isoformat(), error=str(error))
+        record = end(record, "skipped", str(error))
         write_record(folder, record)
         return record
-
-
-def begin(record: RunRecord, holder: Holder, project: Project) -> RunRecord:
-    """The record of a run that has the lock."""
-    champion = read_champion(project.board, record.workflow)
-    before = champion.version if champion else ""
-    return replace(record, pid=holder.pid, born=holder.born, champion_before=before, champion_after=before)
-
-
-def finish(work: Work) -> RunRecord:
-    """Run the stages, settle the champion, and write the final record."""
-    try:
-        for number, stage in enumerate(work.plan.stages, start=1):
-            take_stage(work, stage, number)
-        settle(work)
-    except PinmillError as error:
-        work.save(end(work.record, "failed", str(scrub(str(error), work.hidden))))
-    except KeyboardInterrupt:
-        work.save(end(work.record, "interrupted", "interrupted by a signal"))
-        raise
-    except Exception as error:
-        work.save(end(work.record, "failed", str(scrub(f"{type(error).__name__}: {error}", work.hidden))))
-        raise
-    finally:
-        for kernel in work.ahead.values():
-            kernel.stop()
-    return work.record
 
 
 def end(record: RunRecord, status: str, error: str = "") -> RunRecord:
@@ -184,24 +88,67 @@ def end(record: RunRecord, status: str, error: str = "") -> RunRecord:
     return replace(record, status=status, ended=now_utc().isoformat(), error=error, stages=stages)
 
 
+def finish(work: Work) -> RunRecord:
+    """Run the stages, settle the champion, and write the final record."""
+    try:
+        champion = read_champion(work.project.board, work.plan.workflow)
+        before = champion.version if champion else ""
+        work.record = replace(work.record, champion_before=before, champion_after=before)
+        for number, stage in enumerate(work.plan.stages, start=1):
+            take_stage(work, stage, number)
+        settle(work)
+    except PinmillError as error:
+        work.save(end(work.record, "failed", str(scrub(str(error), work.hidden))))
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the cell given up would be told with a traceback
+        work.save(end(work.record, "interrupted", "interrupted by a signal"))
+        raise
+    except Exception as error:
+        work.progress.say(scrub(traceback.format_exc(), work.hidden))  # a defect of ours: told whole
+        work.save(end(work.record, "failed", str(scrub(f"{type(error).__name__}: {error}", work.hidden))))
+    finally:
+        for kernel in work.ahead.values():
+            kernel.stop()
+    return work.record
+
+
+def take_stage(work: Work, stage: Stage, number: int) -> None:
+    """Reuse the result of a stage, or run it; either way the record says so."""
+    inputs = read_inputs(work, stage)
+    lock_file = work.project.lock_file
+    parts = read_parts(
+        stage,
+        parameters=work.plan.values,
+        inputs={kind: pin["sha256"] for kind, pin in inputs.items()},
+        lock=hash_file(lock_file) if lock_file.is_file() else "",
+        outside=read_outside(work, stage),
+    )
+    result, why = find_reusable(work, stage, parts)
+    if result is None:
+        execute_stage(work, stage, number, parts, inputs, why)
+        return
+    work.save(work.record.with_stage(replace(result, status="reused", why=())))
+    if work.explain:
+        work.progress.say(f"{stage.stem} is reused: nothing changed since run {result.run}")
+
+
 def read_inputs(work: Work, stage: Stage) -> dict[str, dict[str, str]]:
     """The exact pins a stage gets: from this run's earlier stages, otherwise the last of a scheduled run."""
-    found = {}
-    for kind in stage.reads:
-        if kind in (OUTSIDE, CHAMPION):
-            continue
-        pin = work.record.output(kind) or last_scheduled(work.project, f"{work.plan.workflow}-{kind}")
-        found[kind] = pin
-    return found
+    kinds = [kind for kind in stage.reads if kind not in (OUTSIDE, CHAMPION)]
+    return {kind: work.record.output(kind) or find_scheduled(work, kind) for kind in kinds}
 
 
-def last_scheduled(project: Project, name: str) -> dict[str, str]:
-    """The newest version of a pin that a scheduled run wrote. Raises PinNotFoundError."""
-    for version in reversed(project.board.versions(name)):
-        pin = project.board.pin(name, version)
-        if not str(pin.lineage.get("run", "")).startswith("adhoc"):
+def find_scheduled(work: Work, kind: str, run: str = "") -> dict[str, str]:
+    """The newest pin of a kind that a scheduled run wrote, or that run `run` wrote. Raises PinNotFoundError."""
+    board, name = work.project.board, work.pin_name(kind)
+    for version in reversed(board.versions(name)):
+        pin = board.pin(name, version)
+        author = str(pin.lineage.get("run", ""))
+        if author == run or (not run and not author.startswith("adhoc")):
             return {"name": name, "version": version, "sha256": pin.sha256}
-    raise PinNotFoundError(f"no pin {name!r} from a scheduled run. Run the job that writes it first: pinmill run")
+        if run and author < run:
+            break
+    raise PinNotFoundError(f"no pin {name!r} of a scheduled run. Run the job that writes it first.")
 
 
 def read_outside(work: Work, stage: Stage) -> str | None:
@@ -209,108 +156,70 @@ def read_outside(work: Work, stage: Stage) -> str | None:
     if OUTSIDE not in stage.reads:
         return ""
     from pinmill.freshness import freshness
+    from pinmill.source import check_source
 
-    project = work.project
-    source = reveal(work.plan.values["source"], project.settings)
+    project, values = work.project, work.plan.values
+    source = reveal(values["source"], project.settings)
+    check_source(source, root=project.root, address=values.get("address", ""))
     return freshness(source, root=project.root, board=project.board, cache=project.outputs / "freshness.json")
 
 
-def take_stage(work: Work, stage: Stage, number: int) -> None:
-    """Reuse the result of a stage, or run it; either way its record says why."""
-    inputs = read_inputs(work, stage)
-    fingerprint = take_fingerprint(
-        stage,
-        parameters=work.plan.values,
-        inputs={kind: pin["sha256"] for kind, pin in inputs.items()},
-        lock=hash_file(work.project.lock_file) if work.project.lock_file.is_file() else "",
-        outside=read_outside(work, stage),
-    )
-    entry, why = find_reusable(work, stage, fingerprint)
-    if entry is not None:
-        status = StageRecord(
-            stage.name, stage.stem, "reused", (), fingerprint.digest, entry.parts, entry.outputs,
-            executed=entry.executed, run=entry.run,
-        )
-        work.save(work.record.with_stage(status))
-        if work.explain:
-            work.progress.end(stage.stem, f"nothing changed since run {entry.run}: reused")
-        return
-    execute_stage(work, stage, number, fingerprint, inputs, why)
-
-
-def find_reusable(work: Work, stage: Stage, fingerprint: Fingerprint) -> tuple[Entry | None, list[str]]:
+def find_reusable(work: Work, stage: Stage, parts: Mapping[str, Any]) -> tuple[StageRecord | None, list[str]]:
     """The earlier execution that may stand for this one, or None and the reasons."""
     if stage.name in work.plan.forced:
         return None, ["forced"]
-    if fingerprint.outside is None:
+    if parts["outside"] is None:
         return None, ["nobody can tell whether the source changed, so it is read every time"]
-    entry = read_entry(entry_file(work.folder, stage, fingerprint))
-    if entry is None:
-        latest = read_entry(latest_file(work.folder, stage))
-        parts = describe_parts(fingerprint, latest.modules if latest else {})
-        return None, explain_difference(latest.parts, parts) if latest else ["it never ran before"]
-    modules = hash_modules(entry.modules, PACKAGE)
-    if modules != entry.modules:
-        return None, explain_difference({"modules": entry.modules}, {"modules": modules})
-    for kind, pin in entry.outputs.items():
-        if problems := verify_output(work.project, pin):
-            return None, [f"its {kind} does not verify: {problems}"]
-    if not decision_stands(work, entry):
+    result = read_result(work.folder, stage, digest_parts(parts)) or read_result(work.folder, stage)
+    if result is None:
+        return None, ["it never ran before"]
+    now = {**parts, "modules": hash_modules(result.parts["modules"])}
+    if changed := explain_difference(result.parts, now):
+        return None, changed
+    for kind, pin in result.outputs.items():
+        if problems := work.project.board.verify(pin["name"], pin["version"]):
+            return None, [f"its {kind} pin does not verify: {'; '.join(problems)}"]
+    made = result.outputs.get(DECISION)
+    if made and not stands(work.project.board, work.plan.workflow, made, work.last):
         return None, ["the champion is another one than when the candidate was compared with it"]
-    return entry, []
-
-
-def verify_output(project: Project, pin: Mapping[str, str]) -> str:
-    """What is wrong with an output that an earlier run left; empty when it is whole."""
-    try:
-        problems = project.board.verify(pin["name"], pin["version"])
-    except PinNotFoundError as error:
-        return str(error)
-    return "; ".join(problems)
-
-
-def decision_stands(work: Work, entry: Entry) -> bool:
-    """Whether an earlier decision of the gate may be taken over: same candidate as in the last run, or same champion."""
-    if DECISION not in entry.outputs:
-        return True
-    made = entry.outputs[DECISION]
-    before = work.last.output(DECISION) if work.last else None
-    if before and before["version"] == made["version"]:
-        return True
-    facts = work.project.board.pin(made["name"], made["version"]).facts
-    champion = read_champion(work.project.board, work.plan.workflow)
-    return (champion.version if champion else None) == facts["champion"]
-
-
-def describe_parts(fingerprint: Fingerprint, modules: Mapping[str, str]) -> dict[str, Any]:
-    """A fingerprint with the modules as they are now, to compare with an entry's."""
-    return {**vars(fingerprint), "modules": hash_modules(modules, PACKAGE)}
+    return result, []
 
 
 def execute_stage(
-    work: Work, stage: Stage, number: int, fingerprint: Fingerprint, inputs: Mapping[str, Any], why: list[str]
+    work: Work, stage: Stage, number: int, parts: Mapping[str, Any], inputs: Mapping[str, Any], why: list[str]
 ) -> None:
     """Run a stage's notebook in a kernel, and remember what it wrote."""
-    shown = why if work.explain else why[:1]
-    more = f" (and {len(why) - len(shown)} more: --explain)" if len(why) > len(shown) else ""
-    work.progress.begin(stage.stem, number, len(work.plan.stages))
-    work.progress.say(f"{stage.stem} runs: {'; '.join(map(str, scrub(shown, work.hidden)))}{more}")
+    why = scrub(why, work.hidden)
+    shown = why if work.explain else why[:2]
+    more = f" and {len(why) - len(shown)} more (--explain)" if len(why) > len(shown) else ""
+    work.progress.begin(stage.stem, number, len(work.plan.stages), f"{'; '.join(shown)}{more}")
     target = work.folder / work.record.run / stage.path.name
-    executed = work.project.relative(target)
     record = StageRecord(
-        stage.name, stage.stem, "running", tuple(why), fingerprint.digest, executed=executed, run=work.record.run
+        stage.name, stage.stem, "running", tuple(why), executed=work.project.relative(target), run=work.record.run
     )
     work.save(work.record.with_stage(record))
     clock = time.monotonic()
     modules = run_kernel(work, stage, target, inputs)
-    outputs = {kind: find_written(work, kind) for kind in stage.writes}
-    hashes = hash_modules(modules, PACKAGE)
-    parts = describe_parts(fingerprint, hashes)
-    write_entry(work.folder, stage, fingerprint, Entry(work.record.run, executed, parts, hashes, outputs))
-    seconds = round(time.monotonic() - clock, 3)
-    done = replace(record, status="ran", parts=parts, outputs=outputs, seconds=seconds)
+    done = replace(
+        record,
+        status="ran",
+        fingerprint=digest_parts(parts),
+        parts={**parts, "modules": hash_modules(modules)},
+        outputs={kind: find_written(work, stage, kind) for kind in stage.writes},
+        seconds=round(time.monotonic() - clock, 3),
+    )
+    write_result(work.folder, done)
     work.save(work.record.with_stage(done))
-    work.progress.end(stage.stem, f"done in {seconds:.1f} s")
+    work.progress.end(stage.stem, done.seconds)
+
+
+def find_written(work: Work, stage: Stage, kind: str) -> dict[str, str]:
+    """The pin of a kind that this run has written. Raises StageError when there is none."""
+    try:
+        return find_scheduled(work, kind, run=work.record.run)
+    except PinNotFoundError:
+        promise = f"which its front matter promises: call run.write_… with {kind!r}"
+        raise StageError(f"{stage.stem} ended without writing the pin {kind!r}, {promise}.") from None
 
 
 def handover(work: Work, stage: Stage, inputs: Mapping[str, Any]) -> dict[str, str]:
@@ -326,32 +235,30 @@ def handover(work: Work, stage: Stage, inputs: Mapping[str, Any]) -> dict[str, s
 
 
 def take_kernel(work: Work, stage: Stage, *, likely: str = "") -> "Kernel":
-    """The kernel that was started ahead for a stage, or a new one."""
+    """The kernel that was started ahead for a stage, or a new one that loads its imports, and the likely ones."""
     from pinmill.kernel import start_kernel
 
-    if stage.name in work.ahead:
-        return work.ahead[stage.name]
-    kernel = start_kernel(work.project.root, work.project.settings, imports=f"{find_imports(stage)}\n{likely}")
-    work.ahead[stage.name] = kernel
-    return kernel
+    if stage.name not in work.ahead:
+        imports = f"{find_imports(stage)}\n{likely}"
+        work.ahead[stage.name] = start_kernel(work.project.root, work.project.settings, imports=imports)
+    return work.ahead[stage.name]
 
 
 def run_kernel(work: Work, stage: Stage, target: Path, inputs: Mapping[str, Any]) -> list[str]:
     """Execute a stage while the next one's kernel starts; the pinmill modules it imported."""
-    from pinmill.kernel import LIKELY
+    from pinmill.kernel import likely_imports
 
     kernel = take_kernel(work, stage)
     from pinmill.engine import Execution, run_notebook  # two seconds of imports, while the kernel boots
 
     position = work.plan.stages.index(stage) + 1
     for following in work.plan.stages[position : position + 1]:
-        take_kernel(work, following, likely=LIKELY)
-    hidden = work.hidden
+        take_kernel(work, following, likely=likely_imports(following.code))
     execution = Execution(
         kernel=kernel,
         handover=handover(work, stage, inputs),
         seconds=work.plan.settings.seconds(stage.name),
-        hide=lambda value: scrub(value, hidden) if hidden else value,
+        hide=make_hider(work.hidden),
         tick=work.progress.cells,
     )
     parameters = {name: work.plan.values[name] for name in stage.declarations}
@@ -365,51 +272,9 @@ def run_kernel(work: Work, stage: Stage, target: Path, inputs: Mapping[str, Any]
     return execution.modules
 
 
-def find_written(work: Work, kind: str) -> dict[str, str]:
-    """The pin of a kind that this run has written. Raises StageError when there is none."""
-    name = f"{work.plan.workflow}-{kind}"
-    for version in reversed(work.project.board.versions(name)):
-        pin = work.project.board.pin(name, version)
-        if pin.lineage.get("run") == work.record.run:
-            return {"name": name, "version": version, "sha256": pin.sha256}
-        if not str(pin.lineage.get("run", "")).startswith("adhoc"):
-            break
-    raise StageError(f"the notebook ended without writing {kind!r}, which its front matter promises")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How a run ends, and whether it moves the champion."""
-
-    status: str
-    move: bool
-    reasons: tuple[str, ...]
-
-
-def judge(
-    facts: Mapping[str, Any], *, same_as_last: str, champion: Champion | None, held: frozenset[str]
-) -> Verdict:
-    """What a gate's decision means now. Pure.
-
-    `facts` are those of the metrics pin; `same_as_last` is the last run's status when it had this very decision,
-    otherwise empty; `held` are the SHA-256 of models that a rollback left. Raises ConflictError when the champion
-    was moved since the decision.
-    """
-    reasons = tuple(facts["reasons"])
-    if same_as_last:
-        return Verdict(same_as_last, False, reasons)
-    if not facts["passed"]:
-        return Verdict("rejected", False, reasons)
-    if champion and champion.sha256 == facts["candidate_sha256"]:
-        return Verdict("succeeded", False, (*reasons, "the same model is the champion already"))
-    if facts["candidate_sha256"] in held:
-        return Verdict("succeeded", False, (*reasons, "held since a rollback left it: only pinmill promote brings it back"))
-    now = champion.version if champion else None
-    if now != facts["champion"]:
-        raise ConflictError(
-            f"the champion was moved from {facts['champion']} to {now} while this run compared with the former. Run again."
-        )
-    return Verdict("succeeded", True, reasons)
+def make_hider(hidden: list[str]) -> Callable[[Any], Any]:
+    """A function that takes the hidden values out of what it is given."""
+    return lambda value: scrub(value, hidden) if hidden else value
 
 
 def settle(work: Work) -> None:
@@ -419,33 +284,29 @@ def settle(work: Work) -> None:
     if made is None:
         work.save(end(work.record, "succeeded"))
         return
-    facts = project.board.pin(made["name"], made["version"]).facts
-    before = work.last.output(DECISION) if work.last else None
-    same = work.last.status if work.last and before and before["version"] == made["version"] else ""
+    facts = read_facts(project.board, made)
+    same = work.last.status if work.last and repeats(made, work.last) else ""
     champion = read_champion(project.board, workflow)
-    verdict = judge(facts, same_as_last=same, champion=champion, held=find_held(project, workflow))
+    verdict = judge(facts, same_as_last=same, champion=champion, held=find_held(project.board, workflow))
+    record = replace(work.record, candidate=facts["candidate"], reasons=verdict.reasons)
+    record = render(work, record, verdict.status)  # takes seconds, and what is interrupted moves nothing: so before
     if verdict.move:
         champion = promote(
-            project.board, workflow, facts["candidate"], by=f"run {work.record.run}", why="; ".join(verdict.reasons),
-            expected=facts["champion"], gate=True, when=now_utc(),
+            project.board,
+            workflow,
+            facts["candidate"],
+            by=f"run {work.record.run}",
+            why=" ".join(verdict.reasons),
+            expected=facts["champion"],
+            gate=True,
+            when=now_utc(),
             guard=lambda: check_held(work.lock, work.record.run),
         )
-    record = replace(
-        work.record, candidate=facts["candidate"], reasons=verdict.reasons,
-        champion_after=champion.version if champion else "",
-    )
-    record = render(work, record, verdict.status)
+    record = replace(record, champion_after=champion.version if champion else "")
     if record.page and not same and champion and champion.sha256 == facts["candidate_sha256"]:
         page = project.root / record.page
         publish_page(page, stable_page(project, workflow, page.stem))
     work.save(end(record, verdict.status))
-
-
-def find_held(project: Project, workflow: str) -> frozenset[str]:
-    """SHA-256 of the models that a rollback left."""
-    history = read_history(project.board, workflow)
-    hashes = {champion.version: champion.sha256 for champion in history}
-    return frozenset(hashes[version] for version in replay(history).held)
 
 
 def render(work: Work, record: RunRecord, status: str) -> RunRecord:
@@ -460,8 +321,9 @@ def render(work: Work, record: RunRecord, status: str) -> RunRecord:
         if done.status == "ran" or not page.is_file():
             from pinmill.report import render_page
 
-            subject = str(work.plan.values.get("title") or work.plan.workflow)
-            render_page(work.project.root / done.executed, page, subject=subject, status_banner=banner)
-    except (PinmillError, OSError) as error:
-        return replace(record, warnings=(*record.warnings, f"the page was not rendered: {error}"))
+            executed = work.project.root / done.executed
+            render_page(executed, page, subject=work.plan.title, status_banner=banner)
+    except Exception as error:  # a defect of the page, too, must not cost the model its place
+        said = scrub(f"the page was not rendered: {error or type(error).__name__}", work.hidden)
+        return replace(record, warnings=(*record.warnings, said))
     return replace(record, page=work.project.relative(page))

@@ -88,19 +88,31 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 
 def read_record(folder: Path, run: str) -> RunRecord:
-    """A run's record; `running` without its process is told as `interrupted`. Raises RunError when there is none."""
+    """A run's record; `running` without its process is told as `interrupted`, a damaged one as `unreadable`.
+
+    Raises RunError when there is none.
+    """
     try:
         found = json.loads((folder / run / "run.json").read_text(encoding="utf-8"))
-        stages = tuple(StageRecord(**{**s, "why": tuple(s["why"])}) for s in found["stages"])
+        stages = tuple(StageRecord(**{**stage, "why": tuple(stage["why"])}) for stage in found["stages"])
         tuples = {key: tuple(found[key]) for key in ("reasons", "warnings")}
         record = RunRecord(**{**found, **tuples, "stages": stages})
     except FileNotFoundError:
         raise RunError(f"no run {run!r} of {folder.name}. See: pinmill runs {folder.name}") from None
     except (ValueError, TypeError, KeyError) as error:
-        raise RunError(f"the record of run {run!r} of {folder.name} is not readable: {error}.") from None
+        return RunRecord(run, folder.name, "", "unreadable", "", error=f"its record run.json is damaged: {error}")
     if record.status == "running" and not is_alive(record.pid, record.born):
         return replace(record, status="interrupted", error=record.error or "its process ended without a word")
     return record
+
+
+def read_stage_record(path: Path) -> StageRecord | None:
+    """What a stage did, from a file of its own; None when there is none, or it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return StageRecord(**{**found, "why": tuple(found["why"])})
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
 
 
 def list_runs(folder: Path) -> list[str]:

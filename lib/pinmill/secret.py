@@ -1,8 +1,11 @@
 """Values that may be used but never shown: `secret:NAME` in a params file."""
 
+import html
+import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pinmill.errors import SecretError
 
@@ -40,11 +43,22 @@ def hidden_values(names: Iterable[str], settings: Mapping[str, str]) -> list[str
     return sorted((value for value in every if len(value) >= SHORTEST), key=len, reverse=True)
 
 
+@cache
+def list_spellings(text: str) -> tuple[str, ...]:
+    """`text` as it is, and as Python, JSON, HTML, our Markdown and URLs write it; longest first."""
+    from pinmill.markdown import escape
+
+    written = {text, repr(text)[1:-1], html.escape(text), html.escape(text, quote=False), str(escape(text))}
+    written |= {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], quote(text), quote(text, safe="")}
+    return tuple(sorted(written, key=len, reverse=True))
+
+
 def scrub(value: Any, hidden: list[str]) -> Any:
     """`value` (text, or any nesting of lists and mappings) with every hidden text replaced by `[secret]`."""
     if isinstance(value, str):
         for text in hidden:
-            value = value.replace(text, HIDDEN)
+            for spelling in list_spellings(text):
+                value = value.replace(spelling, HIDDEN)
         return value
     if isinstance(value, Mapping):
         return {scrub(key, hidden): scrub(item, hidden) for key, item in value.items()}

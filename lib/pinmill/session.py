@@ -4,21 +4,22 @@ import getpass
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinmill.board import Board, Pin
 from pinmill.cell import find_stage, read_committed_defaults
 from pinmill.champion import Champion, read_champion
-from pinmill.errors import BoardError, IntegrityError, PinNotFoundError, ProjectError
+from pinmill.errors import BoardError, IntegrityError, PinmillError, PinNotFoundError, ProjectError
 from pinmill.lineage import read_lineage
 from pinmill.lock import check_held
-from pinmill.notebook import Stage, read_stage, read_stages
-from pinmill.params import check_params, convert, fill_variables, load_params
+from pinmill.notebook import Stage, read_stage
+from pinmill.params import check_params, convert, fill_variables
+from pinmill.plan import load_workflow, read_notebooks
 from pinmill.project import Project, open_project
 from pinmill.runs import make_run_id
-from pinmill.secret import reveal
+from pinmill.secret import find_secrets, hidden_values, reveal, scrub
 from pinmill.version import now_utc
 
 if TYPE_CHECKING:
@@ -109,14 +110,19 @@ class Run:
         """The raw table from outside, with secrets filled in; recorded as an input of what is written."""
         from pinmill.source import read_source
 
-        raw = read_source(
-            reveal(source, self.project.settings),
-            query=query,
-            sha256=sha256,
-            address=address,
-            root=self.project.root,
-            board=self.board,
-        )
+        hidden = hidden_values(find_secrets(source), self.project.settings)
+        try:
+            raw = read_source(
+                reveal(source, self.project.settings),
+                query=query,
+                sha256=sha256,
+                address=address,
+                root=self.project.root,
+                board=self.board,
+            )
+        except PinmillError as error:
+            raise type(error)(scrub(str(error), hidden)) from None
+        raw = replace(raw, description=scrub(raw.description, hidden))
         self.outside.append({"kind": OUTSIDE, "name": source, "version": None, "sha256": raw.sha256})
         return raw
 
@@ -155,7 +161,7 @@ class Run:
         from pinmill.markdown import callout
 
         verdict = "passes the gate" if decision.passed else "does not pass the gate"
-        text = f"Candidate {version} {verdict}: " + "; ".join(decision.reasons) + "."
+        text = f"Candidate {version} {verdict}. " + " ".join(decision.reasons)
         if decision.passed and not self.scheduled:
             text += f" To make it the champion: pinmill promote {self.workflow} {version} --why '…'"
         return callout(text, kind="tip" if decision.passed else "warning")
@@ -209,18 +215,12 @@ def take_parameters(project: Project, stage: Stage, names: Mapping[str, Any], in
     given = {name: names[name] for name in stage.declarations if name in names}
     chosen = {name: value for name, value in given.items() if name in injected or value != committed.get(name)}
     workflow = given["workflow"]
-    file = project.params_file(workflow)
-    params = load_params(
-        file, where=project.relative(file), settings=project.settings, workflows=project.workflows()
-    )
+    params = load_workflow(project, workflow)
     lines = {name: f"{stage.stem}, parameter {name}" for name in chosen}
     chosen = {n: fill_variables(v, project.settings) if isinstance(v, str) else v for n, v in chosen.items()}
-    merged = type(params)(
-        workflow, params.where, params.values | chosen, params.lines | lines, params.problems
-    )
-    stages = [stage, *(s for s in read_stages(project.notebooks) if s.stem != stage.stem)]
-    values, _ = check_params(merged, stages, project.settings)
-    origins = {name: "default" for name in stage.declarations} | {name: "params file" for name in params.values}
+    merged = replace(params, values=params.values | chosen, lines=params.lines | lines)
+    values, _ = check_params(merged, [*read_notebooks(project, params), stage], project.settings)
+    origins = dict.fromkeys(stage.declarations, "default") | dict.fromkeys(params.values, "params file")
     origins |= {name: "injected" if name in injected else "edited" for name in chosen}
     return {name: values[name] for name in stage.declarations}, origins
 
@@ -255,7 +255,9 @@ def start_adhoc(project: Project, names: Mapping[str, Any], environ: Mapping[str
     try:
         inputs = find_inputs(project.board, stage, workflow)
     except BoardError as error:
-        raise type(error)(f"{error} {stage.stem} reads it: run the notebooks before it, or: pinmill run {workflow}") from None
+        raise type(error)(
+            f"{error} {stage.stem} reads it: run the notebooks before it, or: pinmill run {workflow}"
+        ) from None
     return Run(
         id=f"adhoc-{make_run_id(now_utc())}",
         workflow=workflow,

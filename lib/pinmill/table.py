@@ -1,15 +1,18 @@
-"""A table of examples: load it from a file, check its contract, tell equal inputs apart from different ones."""
+"""A table of examples: load it, check its contract, tell equal inputs apart from different ones."""
 
+import csv
+import gzip
 import hashlib
+import io
 import json
-import re
+import math
 import unicodedata
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
+from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import pandas
@@ -18,9 +21,10 @@ from pandas.api import types
 
 from pinmill.errors import DataError, SourceError, describe_problems, did_you_mean
 
+FORMATS = ("csv", "tsv", "parquet", "jsonl", "ndjson")
 RESERVED = ("_part", "_hash")  # columns that 01-prepare adds
-MISSING_WORDS = ["NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"]  # in some files, not in all
 EXACT = 2**53  # whole floats above are not exact
+ENCODE = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str).encode
 
 
 @dataclass(frozen=True)
@@ -29,92 +33,80 @@ class RepeatCounts:
 
     removed: int
     conflicting: int
-    examples: tuple[dict[str, list], ...] = field(default=())
+    examples: tuple[dict[str, list], ...] = ()
 
 
-def check_table(frame: DataFrame, *, text: Sequence[str], features: Sequence[str], label: str, task: str = "auto",
-                positive: Any = None, drop_unlabelled: bool = False, name: str = "the table") -> None:  # fmt: skip
+def check_table(
+    frame: DataFrame,
+    *,
+    text: list[str],
+    features: list[str],
+    label: str,
+    task: str = "auto",
+    positive: Any = None,
+    drop_unlabelled: bool = False,
+) -> None:
     """Raises DataError with all violations at once; rows are named by the frame's index.
 
     `text` and `features` are the input columns. An empty `label` means that there is none, as when scoring.
     """
-    inputs = [*text, *features]
-    wanted = [*inputs, *([label] if label else [])]
-    columns = [str(column) for column in frame.columns]
-    problems = [f"column {column!r} is missing.{did_you_mean(column, columns)}".removesuffix(".")
-                for column in dict.fromkeys(wanted) if column not in columns]  # fmt: skip
-    problems += [f"column {column!r} stands {count} times" for column, count in Counter(columns).items() if count > 1]
-    problems += [f"column {column!r} has a name that Pinmill uses itself" for column in RESERVED if column in columns]
-    problems += [] if inputs else ["no input column is named: give `text` or `features`"]
-    problems += [f"column {label!r} is both an input and the label"] if label in inputs else []
-    problems += [f"{sorted(both)} are both text and features"] if (both := set(text) & set(features)) else []
+    named, columns = [*text, *features, *([label] if label else [])], list(map(str, frame.columns))
+    missing = [name for name in dict.fromkeys(named) if name not in columns]
+    problems = [f"column {name!r} is missing.{did_you_mean(name, columns)}" for name in missing]
+    problems += [f"column {name!r} stands {n} times" for name, n in Counter(columns).items() if n > 1]
+    problems += [f"column {name!r} has a name that Pinmill uses itself" for name in RESERVED if name in columns]
+    problems += [f"column {name!r} is named twice as input or label" for name, n in Counter(named).items() if n > 1]
+    problems += [] if text or features else ["no input column is named: give `text` or `features`"]
     problems += [] if len(frame) else ["it has no rows"]
-    if len(frame) and len(set(columns)) == len(columns):
-        problems += [found for column in text if column in columns for found in _check_text(frame[column])]
+    if len(frame) and frame.columns.is_unique:
+        for column in (frame[name].dropna() for name in text if name in columns):
+            wrong = column[[not isinstance(value, str) for value in column]]
+            problems += describe_wrong(f"column {column.name!r}: text", wrong)
         if label in columns:
             problems += _check_labels(frame[label], task=task, positive=positive, drop_unlabelled=drop_unlabelled)
     if problems:
-        raise DataError(describe_problems(name, problems))
-
-
-def _check_text(column: Series) -> list[str]:
-    if types.is_string_dtype(column.dtype) and column.dtype != object:
-        return []
-    wrong = column[~(column.map(lambda value: isinstance(value, str)) | column.isna()).astype(bool)]
-    if wrong.empty:
-        return []
-    return [f"text column {column.name!r} holds {len(wrong)} values that are not text, e.g. {show(wrong.iloc[0])} "
-            f"({list_rows(wrong.index)})"]  # fmt: skip
+        raise DataError(describe_problems("the table", [problem.removesuffix(".") for problem in problems]))
 
 
 def _check_labels(labels: Series, *, task: str, positive: Any, drop_unlabelled: bool) -> list[str]:
-    empty = is_missing(labels)
-    known = labels[~empty]
-    problems = []
+    """What is wrong with the labels."""
+    empty, column = is_missing(labels), repr(labels.name)
+    known, problems = labels[~empty], []
     if empty.any() and not drop_unlabelled:
-        problems.append(f"{empty.sum()} empty labels in {labels.name!r} ({list_rows(labels.index[empty])}). "
-                        "Label them, or set `drop_unlabelled`")  # fmt: skip
+        rows = list_rows(labels.index[empty])
+        problems.append(f"{empty.sum()} empty labels in {column} ({rows}). Label them, or set `drop_unlabelled`")
     if known.empty:
-        return [*problems, f"no row has a label in {labels.name!r}"]
+        return [*problems, f"no row has a label in {column}"]
     if task == "regression":
-        return problems + _check_numbers(known)
+        wrong = known[[not isinstance(v, Real) or isinstance(v, bool) or not math.isfinite(v) for v in known]]
+        return problems + describe_wrong(f"label {column}: a finite number", wrong)
     counts = known.value_counts()
     if len(counts) == 1:
-        problems.append(f"only one class in {labels.name!r}: {show(counts.index[0])} in all {len(known)} rows")
-    if task in ("binary", "multiclass"):
-        problems += [f"class {show(name)} has only one row ({list_rows(known.index[known == name])})"
-                     for name in counts.index[counts == 1]]  # fmt: skip
-    if positive not in (None, "") and not (known == positive).any():
-        names = [str(name) for name in counts.index]
-        problems.append(f"the positive class {positive!r} is not among the labels {_some(counts.index)}."
-                        f"{did_you_mean(str(positive), names)}".removesuffix("."))  # fmt: skip
+        problems.append(f"only one class in {column}: {show(counts.index[0])} in all {len(known)} rows")
+    for name in counts.index[counts == 1] if task in ("binary", "multiclass") else []:
+        problems.append(f"class {show(name)} has only one row ({list_rows(known.index[known == name])})")
+    if positive not in (None, "", *counts.index):
+        names = ", ".join(show(name) for name in counts.index[:10])
+        guess = did_you_mean(str(positive), map(str, counts.index))
+        problems.append(f"the positive class {positive!r} is not among the labels {names}.{guess}")
     return problems
 
 
-def _check_numbers(labels: Series) -> list[str]:
-    if types.is_numeric_dtype(labels.dtype) and not types.is_bool_dtype(labels.dtype):
-        infinite = labels[labels.abs() == float("inf")]
-        return [f"{len(infinite)} infinite labels ({list_rows(infinite.index)})"] if len(infinite) else []
-    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in labels]
-    wrong = labels[[not number for number in numbers]]
-    return [f"label {labels.name!r} must be a number for regression, but {len(wrong)} are not, "
-            f"e.g. {show(wrong.iloc[0])} ({list_rows(wrong.index)})"] if len(wrong) else []  # fmt: skip
+def describe_wrong(what: str, wrong: Series) -> list[str]:
+    """The problem that the values of `wrong` are not what is expected; none if there are none."""
+    example = f"{show(wrong.iloc[0])} ({list_rows(wrong.index)})" if len(wrong) else ""
+    return [f"{what} is expected, but {len(wrong)} values are not, e.g. {example}"] if example else []
 
 
 def list_rows(rows: Iterable[Hashable], most: int = 5) -> str:
     """'rows 4, 9, …': the first few of `rows`."""
-    listed = list(rows)
-    return f"row{'s' * (len(listed) != 1)} {', '.join(map(str, listed[:most]))}{', …' * (len(listed) > most)}"
+    listed = [str(row) for row in rows]
+    return f"row{'s' * (len(listed) != 1)} {', '.join(listed[:most])}{', …' * (len(listed) > most)}"
 
 
 def show(value: Any) -> str:
     """`value` as a person writes it: 1.5, not np.float64(1.5)."""
     return repr(value.item() if hasattr(value, "item") else value)
-
-
-def _some(values: Iterable[Any], most: int = 10) -> str:
-    listed = [show(value) for value in islice(values, most + 1)]
-    return ", ".join(listed[:most]) + ", …" * (len(listed) > most)
 
 
 def is_missing(column: Series) -> Series:
@@ -132,17 +124,12 @@ def normalise_text(value: str) -> str:
 def canonical_value(value: Any) -> str:
     """JSON of one input, the same for 3 and 3.0, for e + accent and é, for None, NaN and NaT."""
     if isinstance(value, str):
-        return json.dumps(normalise_text(value), ensure_ascii=False)
-    if isinstance(value, list | tuple | dict):
-        return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
-    if value is None or pandas.isna(value):
-        return "null"
+        return ENCODE(normalise_text(value))
+    if not isinstance(value, list | tuple | dict):
+        value = None if pandas.isna(value) else value.item() if hasattr(value, "item") else value
     if hasattr(value, "isoformat"):
-        return json.dumps(value.isoformat())
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
-        return str(int(value))
-    return json.dumps(value, ensure_ascii=False, default=str)
+        return ENCODE(value.isoformat())
+    return ENCODE(int(value) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT else value)
 
 
 def canonical_column(column: Series) -> list[str]:
@@ -156,11 +143,11 @@ def canonical_column(column: Series) -> list[str]:
 
 def hash_rows(frame: DataFrame, columns: Sequence[str]) -> Series:
     """Identity of each row's input: 32 hex digits of the SHA-256 of {column: value} as canonical JSON, keys sorted."""
-    names = sorted(dict.fromkeys(columns))
-    parts = [[f"{json.dumps(name, ensure_ascii=False)}:{value}" for value in canonical_column(frame[name])]
-             for name in names]  # fmt: skip
-    digests = [hashlib.sha256(f"{{{','.join(row)}}}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-               for row in zip(*parts, strict=True)]  # fmt: skip
+    names = sorted(set(columns))
+    keys = [ENCODE(name) for name in names]
+    values = zip(*(canonical_column(frame[name]) for name in names), strict=True)
+    rows = ("{" + ",".join(f"{key}:{value}" for key, value in zip(keys, row, strict=True)) + "}" for row in values)
+    digests = [hashlib.sha256(row.encode("utf-8", "surrogatepass")).hexdigest()[:32] for row in rows]
     return Series(digests, index=frame.index, dtype="str", name="_hash")
 
 
@@ -169,118 +156,73 @@ def remove_repeats(frame: DataFrame, hashes: Series, label: str = "") -> tuple[D
 
     Rows keep their order and index. A missing label counts for nothing unless there is no other.
     """
-    groups: dict[str, list[int]] = {}
-    for position in hashes.duplicated(keep=False).to_numpy().nonzero()[0].tolist():
-        groups.setdefault(hashes.iat[position], []).append(position)
-    labels = [None] * len(frame)
-    if label:
-        labels = frame[label].astype(object).where(~is_missing(frame[label]), None).tolist()
-    kept = {_elect(positions, labels) for positions in groups.values()}
-    dropped = [position for positions in groups.values() for position in positions if position not in kept]
-    conflicts = [positions for positions in groups.values()
-                 if len({labels[position] for position in positions} - {None}) > 1]  # fmt: skip
-    examples = tuple({"rows": frame.index[positions].tolist(), "labels": [labels[position] for position in positions]}
-                     for positions in conflicts[:3])  # fmt: skip
-    keep = Series(True, index=range(len(frame)))
-    keep.iloc[dropped] = False
-    return frame[keep.to_numpy()], RepeatCounts(len(dropped), len(conflicts), examples)
-
-
-def _elect(positions: Sequence[int], labels: Sequence[Any]) -> int:
-    """The last of `positions` whose label is the commonest there."""
-    counts = Counter(labels[position] for position in positions if labels[position] is not None)
-    most = max(counts.values(), default=0)
-    winner = next((labels[position] for position in reversed(positions) if counts[labels[position]] == most), None)
-    return next(position for position in reversed(positions) if labels[position] == winner)
+    labels = frame[label].mask(is_missing(frame[label])).array if label else None
+    ballots = DataFrame({"hash": hashes.array, "label": labels})
+    votes = ballots.groupby(["hash", "label"], sort=False)["label"].transform("size").fillna(0)
+    elected = ballots.assign(votes=votes).sort_values("votes", kind="stable").drop_duplicates("hash", keep="last")
+    groups = ballots.groupby("hash", sort=False)
+    kinds = groups["label"].nunique()
+    conflicts = [groups.indices[value] for value in kinds.index[kinds > 1]]
+    examples = ({"rows": frame.index[c].tolist(), "labels": ballots["label"][c].tolist()} for c in conflicts[:3])
+    counts = RepeatCounts(len(frame) - len(elected), len(conflicts), tuple(examples))
+    return frame.iloc[sorted(elected.index)], counts
 
 
 def remove_empty(frame: DataFrame, columns: Sequence[str]) -> tuple[DataFrame, int]:
     """The rows that have a value in at least one of `columns`, and how many had none."""
-    empty = Series(True, index=frame.index)
-    for column in columns:
-        empty &= is_missing(frame[column])
+    empty = frame[list(columns)].apply(is_missing).all(axis="columns")
     return frame[~empty], int(empty.sum())
 
 
-def load_table(path: Path, shown: str) -> DataFrame:
-    """The table in a .csv, .tsv, .parquet, .jsonl or .ndjson file; `shown` is what errors call it. SourceError."""
-    suffix = path.suffix.lower()
+def load_table(data: bytes, name: str, shown: str) -> DataFrame:
+    """The table in a file of these bytes and this name; `shown` is what errors call it. Raises SourceError."""
+    if not data:
+        raise SourceError(f"{shown} is empty (0 bytes). Look at what wrote it")
     try:
-        if suffix == ".parquet":
-            return pandas.read_parquet(path)
-        if suffix in (".jsonl", ".ndjson"):
-            return _load_lines(path, shown)
-        return _load_csv(path, shown, "\t" if suffix == ".tsv" else ",")
-    except UnicodeDecodeError:
-        raise SourceError(_describe_bad_byte(path, shown)) from None
-    except pandas.errors.EmptyDataError:
-        raise SourceError(f"{shown} is empty (no column names). Look at what wrote it") from None
-    except (pandas.errors.ParserError, pandas.errors.ParserWarning) as error:
-        reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
-        reason = "line 2 has more fields than there are column names" if "does not match length" in reason else reason
-        reason = re.sub(r"starting at row (\d+)", lambda row: f"that starts in line {int(row[1]) + 1}", reason)
-        raise SourceError(f"{shown} is malformed: {reason}. Correct that line, or quote the field") from None
-    except ValueError as error:  # pyarrow's errors are ValueErrors
-        raise SourceError(f"{shown} cannot be parsed: {error}") from None
+        suffix, data = _unpack(name.lower(), data)
+        if suffix == "parquet":
+            return pandas.read_parquet(io.BytesIO(data))
+        text = data.decode("utf-8").removeprefix("\ufeff")
+        if suffix in ("csv", "tsv"):
+            return _load_csv(text, "," if suffix == "csv" else "\t")
+        rows = ",\n".join(line for line in text.split("\n") if line.strip())  # one JSON text: an error tells its line
+        return DataFrame(json.loads(f"[{rows}]"))
+    except UnicodeDecodeError as error:
+        line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
+        place = f"byte 0x{byte:02x} at offset {error.start}, line {line}"
+        raise SourceError(f"{shown} is not UTF-8: {place}. Save it as UTF-8") from None
+    except Exception as error:  # each format has errors of its own
+        raise SourceError(f"{shown} cannot be read: {str(error).strip('. ')}. Look at what wrote it") from None
 
 
-def _load_csv(path: Path, shown: str, separator: str) -> DataFrame:
-    """An empty field is a missing value; a word such as NA is one if it is that among the numbers of this file.
+def _unpack(name: str, data: bytes) -> tuple[str, bytes]:
+    """The suffix and the bytes, with a .gz or .zip undone."""
+    if name.endswith(".zip"):
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        members = [member for member in archive.namelist() if member[-1] != "/" and "__MACOSX/" not in member]
+        if len(members) != 1:
+            raise ValueError(f"it holds {len(members)} files, not one")
+        name, data = members[0].lower(), archive.read(members[0])
+    elif name.endswith(".gz"):
+        name, data = name.removesuffix(".gz"), gzip.decompress(data)
+    suffix = name.rpartition(".")[2]
+    if suffix not in FORMATS:
+        raise ValueError(f"{suffix!r} is no known suffix: {', '.join(FORMATS)}, each also with .gz or .zip")
+    return suffix, data
 
-    So the text "None" stays a text, unless the file itself shows that it means nothing by it.
-    """
+
+def _load_csv(text: str, separator: str) -> DataFrame:
+    """An empty field is a missing value; a word such as NA is one if it is that among the numbers of this file."""
+    header = next(csv.reader(io.StringIO(text), delimiter=separator), [])
+    if repeated := sorted({name for name in header if header.count(name) > 1}):  # pandas would rename the second
+        raise ValueError(f"it names columns twice: {', '.join(map(repr, repeated))}")
     with warnings.catch_warnings():
         warnings.simplefilter("error", pandas.errors.ParserWarning)  # pandas would drop the surplus fields
-        names = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str).iloc[0]
-        if repeated := sorted(set(names[names.duplicated()].dropna())):
-            raise SourceError(f"{shown} names columns twice: {', '.join(map(repr, repeated))}. Rename them")
-        frame = pandas.read_csv(path, sep=separator, low_memory=False, index_col=False,
-                                keep_default_na=False, na_values=[""])  # fmt: skip
-    suspects = {name: frame[name].isin(MISSING_WORDS) for name in frame.select_dtypes(["str", "object"])}
-    suspects = {name: words for name, words in suspects.items() if words.any()}
-    tried = {name: _as_numbers(frame[name], words) for name, words in suspects.items()}
-    numbers = {name: found for name, found in tried.items() if found is not None}
-    proven = {word for name in numbers for word in frame.loc[suspects[name], name]}
-    texts = {name: frame[name].mask(frame[name].isin(proven)) for name in suspects if name not in numbers}
-    return frame.assign(**numbers, **texts) if proven else frame
-
-
-def _as_numbers(column: Series, words: Series) -> Series | None:
-    """`column` as numbers or booleans, if `words` for "missing" are all that keeps it from being that; else None."""
-    known = column[~words].dropna()
-    if known.empty:
-        return None
-    if known.isin(["True", "False", "TRUE", "FALSE", "true", "false"]).all():
-        return column.mask(words).str.lower().map({"true": True, "false": False}).astype(object)
-    try:
-        return pandas.to_numeric(column.mask(words))
-    except (ValueError, TypeError):
-        return None
-
-
-def _load_lines(path: Path, shown: str) -> DataFrame:
-    """JSON lines as they are: no text becomes a number or a date."""
-    rows = []
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line) if line.strip() else None
-            except json.JSONDecodeError as error:
-                raise SourceError(f"{shown} is malformed: line {number}, column {error.colno}: {error.msg}") from None
-            if not isinstance(row, dict | None):
-                raise SourceError(f"{shown} is malformed: line {number} is a {type(row).__name__}, not an object")
-            rows += [row] if row is not None else []
-    if not rows:
-        raise SourceError(f"{shown} is empty (no lines). Look at what wrote it")
-    return DataFrame(rows)
-
-
-def _describe_bad_byte(path: Path, shown: str) -> str:
-    data = path.read_bytes()
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        place = f"byte 0x{data[error.start]:02x} at offset {error.start}, line {line}"
-        return f"{shown} is not UTF-8: {place}. Open it in the program it comes from and save it as UTF-8"
-    return f"{shown} is not UTF-8. Save it as UTF-8"
+        frame = pandas.read_csv(io.StringIO(text), sep=separator, low_memory=False, index_col=False)
+    if not frame.isna().any(axis=None):
+        return frame
+    literal = pandas.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, na_values=[""])
+    texts = [name for name in frame if types.is_string_dtype(frame[name]) or frame[name].isna().all()]
+    words = literal.drop(columns=texts)[frame.drop(columns=texts).isna()].stack().unique()
+    frame[texts] = literal[texts].mask(literal[texts].isin(words))
+    return frame

@@ -1,0 +1,40 @@
+"""What a piece of work costs."""
+
+import resource
+import subprocess
+import sys
+import time
+
+import pytest
+from pinmill.measure import measure
+
+
+def test_seconds_are_those_of_a_second_clock() -> None:
+    clock = time.monotonic()
+    with measure() as cost:
+        sum(range(2_000_000))
+    assert 0 < cost.seconds <= time.monotonic() - clock + 0.001
+
+
+def test_the_cost_is_known_also_of_work_that_failed() -> None:
+    with pytest.raises(ZeroDivisionError), measure() as cost:
+        1 / 0  # noqa: B018
+    assert cost.seconds > 0
+    assert cost.peak_mb > 0
+
+
+def test_the_peak_is_in_megabytes() -> None:
+    with measure() as cost:
+        pass
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert cost.peak_mb == pytest.approx(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, rel=0.05)
+
+
+def test_memory_that_was_given_back_still_counts_as_the_peak() -> None:
+    code = (
+        "from pinmill.measure import measure\n"
+        "with measure() as cost:\n    x = b'x' * 300_000_000\n    del x\n"
+        "print(cost.peak_mb)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 300 < float(done.stdout) < 450  # 300 MB and the interpreter

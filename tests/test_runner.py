@@ -1,0 +1,326 @@
+"""Runs: what is checked before, what runs again and why, and what becomes of the champion."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Workplace
+
+LIB = Path(__file__).resolve().parent.parent / "lib"
+STAGES = ["01-prepare", "02-train", "03-evaluate", "04-model-card"]
+
+
+def did(record: dict) -> dict[str, str]:
+    """What a run did with each stage."""
+    return {stage["notebook"]: stage["status"] for stage in record["stages"]}
+
+
+def ran(*stages: str) -> dict[str, str]:
+    """All stages reused but these."""
+    return {stage: "ran" if stage in stages else "reused" for stage in STAGES}
+
+
+def last_run(place: Workplace, workflow: str = "small") -> dict:
+    return place.json("runs", workflow)[0]
+
+
+def versions(place: Workplace, kind: str, workflow: str = "small") -> list[str]:
+    return sorted(path.name for path in (place.root / "outputs/pins" / f"{workflow}-{kind}").glob("*"))
+
+
+def trap_kernels(folder: Path) -> tuple[dict[str, str], Path]:
+    """An environment in which a kernel that is started ends at once, and the file by which it is known then."""
+    folder.mkdir()
+    witness = folder / "started"
+    (folder / "ipykernel_launcher.py").write_text(f"open({str(witness)!r}, 'w'); raise SystemExit(1)")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}, witness
+
+
+# Params
+
+
+def test_all_wrong_params_are_told_at_once_and_no_kernel_starts(workplace: Workplace, tmp_path: Path) -> None:
+    environ, witness = trap_kernels(tmp_path / "trap")
+    lines = (workplace.root / "params/tiny.yaml").read_text().splitlines()
+    wrong = ["labl: label", "draws: many", "margin: 1.5", "zebra: 1", "run: {timeot: 3}", "task: binry", "cv: true"]
+    first = len(lines) + 1
+    workplace.params("\n".join(line for line in [*lines, *wrong] if not line.startswith(("cv: 2", "draws: 50"))))
+    first -= 2
+    done = workplace.pinmill("run", "tiny", code=2, **environ)
+    where = "params/tiny.yaml, line"
+    assert done.stdout == ""
+    assert set(done.stderr.strip().removeprefix("ParameterError: 7 problems in params/tiny.yaml: ").split("; ")) == {
+        f"no notebook has parameter 'labl' ({where} {first}). Did you mean 'label'?",
+        f"draws: 'many' is str, int was expected ({where} {first + 1})",
+        f"margin: 1.5 is outside 0..1 ({where} {first + 2})",
+        f"no notebook has parameter 'zebra' ({where} {first + 3})",
+        f"no setting 'timeot' under run ({where} {first + 4}). Did you mean 'timeout'?",
+        f"task: 'binry' is none of auto, binary, multiclass, regression. Did you mean 'binary'? ({where} {first + 5})",
+        f"cv: True is bool, int was expected (quote it: YAML reads yes, no, on and off as booleans) ({where} {first + 6})",
+    }
+    assert not witness.exists()
+    assert not (workplace.root / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["smal"], "no workflow 'smal': params/smal.yaml does not exist. Did you mean 'small'?"),
+        (["small", "--job", "trian"], "no notebook belongs to job 'trian'; the jobs here are: train"),
+        (["small", "--from", "trian"], "no stage 'trian': the stages are prepare, train, evaluate, model-card. Did you"),
+        (["small", "--set", "powr=2"], "no notebook has parameter 'powr' (--set powr). Did you mean 'power'?"),
+        (["small", "--set", "power=10"], "power: 10 is outside 1..9 (--set power)"),
+        (["small", "--set", "power"], "--set power has no '='"),
+        (["small", "--set", "workflow=other"], "workflow cannot be changed by --set"),
+        (["small", "--set", "source=secret:NOWHERE_SET"], "the secret 'NOWHERE_SET' is not set"),
+    ],
+)
+def test_wrong_words_are_told_with_the_next_step(small: Workplace, words: list[str], said: str) -> None:
+    done = small.pinmill("run", *words, code=2)
+    assert said in done.stderr
+    assert not (small.root / "outputs").exists()
+
+
+# What runs again
+
+
+def test_first_run_trains_promotes_and_leaves_a_card(small_trained: Workplace) -> None:
+    record = last_run(small_trained)
+    champion = small_trained.json("champion", "small")
+    assert (record["status"], did(record)) == ("succeeded", ran(*STAGES))
+    assert [stage["why"] for stage in record["stages"]] == [["it never ran before"]] * 4
+    assert versions(small_trained, "model") == [record["candidate"]] == [record["champion_after"]]
+    assert (champion["version"], champion["by"], champion["previous"]) == (
+        record["candidate"],
+        f"run {record['run']}",
+        None,
+    )
+    pages = sorted(str(path.relative_to(small_trained.root / "reports/_pages")) for path in small_trained.root.rglob("*.html"))
+    assert pages == [f"small/{record['run']}/model-card.html", "small/model-card.html"]
+
+
+def test_nothing_changed_starts_no_kernel_and_repeats_the_status(small_trained: Workplace, tmp_path: Path) -> None:
+    environ, witness = trap_kernels(tmp_path / "trap")
+    before = small_trained.json("champion", "small")
+    done = small_trained.pinmill("run", "small", **environ)
+    record = last_run(small_trained)
+    assert (record["status"], did(record)) == ("succeeded", ran())
+    assert "nothing changed, so nothing ran" in done.stdout
+    assert small_trained.json("champion", "small") == before
+    assert [len(versions(small_trained, kind)) for kind in ("data", "model", "metrics", "champion")] == [1, 1, 1, 1]
+    assert not witness.exists()
+    small_trained.pinmill("run", "small", "--force", code=4, **environ)  # the trap is one
+    assert witness.exists()
+    assert last_run(small_trained)["status"] == "failed"
+    assert small_trained.json("champion", "small") == before
+
+
+def test_force_runs_every_stage_and_moves_nothing_as_the_model_is_the_same(small_trained: Workplace) -> None:
+    before = small_trained.json("champion", "small")
+    small_trained.pinmill("run", "small", "--force")
+    record = last_run(small_trained)
+    assert (record["status"], did(record)) == ("succeeded", ran(*STAGES))
+    assert [stage["why"] for stage in record["stages"]] == [["forced"]] * 4
+    assert record["reasons"][-1] == "The same model is the champion already."
+    assert small_trained.json("champion", "small") == before
+
+
+@pytest.mark.parametrize("name", ["train", "02-train"])
+def test_from_runs_that_stage_and_all_after_it(small_trained: Workplace, name: str) -> None:
+    small_trained.pinmill("run", "small", "--from", name)
+    record = last_run(small_trained)
+    assert (record["status"], did(record)) == ("succeeded", ran(*STAGES[1:]))
+
+
+def test_set_runs_what_takes_the_parameter_and_taking_it_back_reuses(small_trained: Workplace) -> None:
+    first = last_run(small_trained)
+    done = small_trained.pinmill("run", "small", "--set", "power=2")
+    record = last_run(small_trained)
+    assert did(record) == ran("02-train", "03-evaluate", "04-model-card")
+    assert "02-train (2/4) runs: parameter power 1 → 2" in done.stderr
+    assert record["parameters"]["power"] == 2
+    assert (record["champion_before"], record["champion_after"]) == (first["candidate"], record["candidate"])
+    small_trained.pinmill("run", "small")
+    back = last_run(small_trained)
+    # The decision is made anew, as the champion is another one; data and model are those of the first run.
+    assert {stage["notebook"]: stage["run"] for stage in back["stages"][:2]} == dict.fromkeys(STAGES[:2], first["run"])
+    assert did(back)["03-evaluate"] == "ran"
+    assert back["candidate"] == back["champion_after"] == first["candidate"]
+
+
+def test_markdown_is_free_and_code_is_not(small_trained: Workplace) -> None:
+    for stem in STAGES:
+        small_trained.edit(stem, "Some prose.", "Other prose.")
+    small_trained.pinmill("run", "small")
+    assert did(last_run(small_trained)) == ran()
+    small_trained.edit("02-train", "n**power", "n**power  ")
+    done = small_trained.pinmill("run", "small")
+    record = last_run(small_trained)
+    assert did(record) == ran("02-train")  # it gave the same bytes, so what comes later stays
+    assert "02-train (2/4) runs: the notebook's code" in done.stderr
+
+
+def test_new_rows_in_the_source_are_noticed(small_trained: Workplace) -> None:
+    first = last_run(small_trained)
+    with (small_trained.root / "numbers.txt").open("a") as file:
+        file.write("4\n")
+    small_trained.pinmill("run", "small")
+    record = last_run(small_trained)
+    assert did(record) == ran(*STAGES)
+    assert [stage["why"] for stage in record["stages"]] == [
+        ["the source"],
+        ["input data"],
+        ["input data", "input model"],
+        ["input data", "input metrics", "input model"],
+    ]
+    model = small_trained.root / "outputs/pins/small-model" / record["candidate"] / "small-model.json"
+    assert json.loads(model.read_text()) == {"sum": 10}
+    assert (record["champion_before"], record["champion_after"]) == (first["candidate"], record["candidate"])
+
+
+def test_explain_names_every_part_that_changed(small_trained: Workplace, tmp_path: Path) -> None:
+    library = tmp_path / "lib"
+    shutil.copytree(LIB / "pinmill", library / "pinmill", ignore=shutil.ignore_patterns("__pycache__"))
+    environ = {"PYTHONPATH": str(library)}
+    done = small_trained.pinmill("run", "small", "--explain", **environ)
+    first = small_trained.json("runs", "small")[-1]["run"]
+    assert [line.partition(" ")[2] for line in done.stderr.splitlines()] == [
+        f"{stem} is reused: nothing changed since run {first}" for stem in STAGES
+    ]
+    small_trained.params("workflow: small\nsource: numbers.txt\npower: 3\ncaveats: few numbers\n", "small")
+    small_trained.edit("03-evaluate", "print(", "print('the model', ")
+    for path in (small_trained.root / "numbers.txt", small_trained.root / "requirements.lock"):
+        path.write_text(path.read_text() + "4\n")
+    with (library / "pinmill/champion.py").open("a") as file:
+        file.write("# changed\n")
+    done = small_trained.pinmill("run", "small", "--explain", **environ)
+    lock, module = "requirements.lock", "module pinmill.champion"
+    expected = {
+        "01-prepare": [lock, "the source", module],
+        "02-train": [lock, "parameter power 1 → 3", "input data", module],
+        "03-evaluate": ["the notebook's code", lock, "input data", "input model", module],
+        "04-model-card": [lock, "parameter caveats '' → 'few numbers'", "input data", "input metrics", "input model", module],
+    }
+    assert {stage["notebook"]: stage["why"] for stage in last_run(small_trained)["stages"]} == expected
+    for number, (stem, why) in enumerate(expected.items(), start=1):
+        assert f"{stem} ({number}/4) runs: {'; '.join(why)}\n" in done.stderr
+
+
+def test_another_notebook_for_a_stage_leaves_other_workflows_alone(small_trained: Workplace) -> None:
+    folder = small_trained.root / "notebooks"
+    mine = json.loads((folder / "04-model-card.ipynb").read_text())
+    mine["cells"][0]["source"] = mine["cells"][0]["source"].replace("job: train", "job: train\n  stage: model-card")
+    (folder / "04-model-card-other.ipynb").write_text(json.dumps(mine))
+    small_trained.pinmill("run", "small")
+    assert did(last_run(small_trained)) == ran()
+    text = "workflow: small\nsource: numbers.txt\nrun: {notebooks: {model-card: notebooks/04-model-card-other.ipynb}}\n"
+    small_trained.params(text, "small")
+    small_trained.pinmill("run", "small")
+    reused = dict.fromkeys(STAGES[:3], "reused")
+    assert did(last_run(small_trained))["04-model-card-other"] in ("ran", "reused")
+    assert did(last_run(small_trained)) == {**reused, "04-model-card-other": did(last_run(small_trained))["04-model-card-other"]}
+
+
+# The champion
+
+
+def test_rejected_candidate_moves_nothing_and_its_page_is_marked_and_apart(trained: Workplace) -> None:
+    before = trained.json("champion", "tiny")
+    card = trained.root / "reports/_pages/tiny/model-card.html"
+    page = card.read_bytes()
+    text = (trained.root / "params/tiny.yaml").read_text()
+    trained.params(text + "thresholds: {roc_auc: 0.999}\n")
+    done = trained.pinmill("run", "tiny", code=3)
+    record = last_run(trained, "tiny")
+    assert (record["status"], did(record)) == ("rejected", ran("03-evaluate", "04-model-card"))
+    assert trained.json("champion", "tiny") == before
+    assert card.read_bytes() == page
+    own = trained.root / "reports/_pages/tiny" / record["run"] / "model-card.html"
+    assert record["page"] == str(own.relative_to(trained.root))
+    assert "rejected by the gate" in own.read_text()
+    assert "rejected by the gate" not in card.read_text()
+    assert any("misses its threshold: at least 0.999" in reason for reason in record["reasons"])
+    assert all(reason in done.stdout for reason in record["reasons"])
+    trained.pinmill("run", "tiny", code=3)  # the same again: nothing runs, and the status is repeated
+    again = last_run(trained, "tiny")
+    assert (again["status"], did(again), again["reasons"]) == ("rejected", ran(), record["reasons"])
+    assert trained.json("champion", "tiny") == before
+    assert card.read_bytes() == page
+
+
+def test_rolled_back_champion_is_held_when_nothing_changed(small_trained: Workplace) -> None:
+    first = last_run(small_trained)["candidate"]
+    small_trained.params("workflow: small\nsource: numbers.txt\npower: 2\n", "small")
+    small_trained.pinmill("run", "small")
+    second = last_run(small_trained)["candidate"]
+    assert small_trained.json("champion", "small")["version"] == second != first
+    small_trained.pinmill("rollback", "small", "--why", "complaints")
+    small_trained.pinmill("run", "small")
+    record = last_run(small_trained)
+    assert (record["status"], did(record), record["champion_after"]) == ("succeeded", ran(), first)
+    small_trained.pinmill("run", "small", "--from", "train")  # trained again, it is the held model
+    record = last_run(small_trained)
+    assert (record["status"], record["champion_after"]) == ("succeeded", first)
+    assert record["reasons"][-1].startswith("Held since a rollback left it")
+    history = small_trained.json("champion", "small", "--history")
+    assert [(entry["action"], entry["version"]) for entry in history] == [
+        ("rollback", first),
+        ("promote", second),
+        ("promote", first),
+    ]
+
+
+def test_champion_moved_by_hand_while_a_run_works_is_a_conflict(small_trained: Workplace) -> None:
+    first = last_run(small_trained)["candidate"]
+    small_trained.params("workflow: small\nsource: numbers.txt\npower: 2\n", "small")
+    small_trained.pinmill("run", "small")
+    small_trained.params("workflow: small\nsource: numbers.txt\npower: 3\n", "small")
+    command = [str(Path(sys.executable).with_name("pinmill")), "rollback", "small", "--why", "complaints"]
+    code = f"import subprocess\nsubprocess.run({command!r}, check=True, env={small_trained.environ()!r})\n"
+    small_trained.edit("04-model-card", "print(run", f"{code}print(run")  # after the decision
+    done = small_trained.pinmill("run", "small", code=4)
+    record = last_run(small_trained)
+    assert (record["status"], small_trained.json("champion", "small")["version"]) == ("failed", first)
+    assert "the champion was moved" in record["error"]
+    assert record["error"] in done.stderr
+
+
+# By hand
+
+
+def test_plain_papermill_runs_every_notebook_and_moves_nothing(trained: Workplace, tmp_path: Path) -> None:
+    before = trained.json("champion", "tiny")
+    scheduled = {kind: versions(trained, kind, "tiny") for kind in ("data", "model", "metrics")}
+    papermill = Path(sys.executable).with_name("papermill")
+    for stem in STAGES:
+        out = tmp_path / f"{stem}.ipynb"
+        command = [papermill, f"notebooks/{stem}.ipynb", out, "-f", "params/tiny.yaml", "-p", "seed", "7"]
+        done = subprocess.run(
+            command, cwd=trained.root, env=trained.environ(), capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+    made = {kind: sorted(set(versions(trained, kind, "tiny")) - set(scheduled[kind])) for kind in scheduled}
+    assert {kind: len(names) for kind, names in made.items()} == {"data": 1, "model": 1, "metrics": 1}
+    runs = {pin["name"]: pin["run"] for pin in trained.json("pins") if pin["name"] != "tiny-champion"}
+    assert all(run.startswith("adhoc-") for run in runs.values())
+    assert trained.json("champion", "tiny") == before
+    assert f"pinmill promote tiny {made['model'][0]} --why" in (tmp_path / "03-evaluate.ipynb").read_text()
+    assert list((trained.root / "outputs/runs/tiny").glob("adhoc*")) == []
+    trained.pinmill("run", "tiny")
+    assert did(last_run(trained, "tiny")) == ran()
+    trained.pinmill("run", "tiny", "--from", "model-card")
+    record = last_run(trained, "tiny")
+    assert {kind: record["stages"][number]["outputs"][kind]["version"] for number, kind in enumerate(scheduled)} == {
+        kind: names[0] for kind, names in scheduled.items()
+    }
+    shown = (trained.root / record["stages"][3]["executed"]).read_text()
+    assert not any(names[0] in shown for names in made.values())
