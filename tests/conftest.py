@@ -154,7 +154,7 @@ def make_notebook(front: str, parameters: str, *code: str) -> str:
     cells += [("code", source.strip(), []) for source in ("import pinmill\n\nrun = pinmill.start(globals())", *code)]
     extra = {"code": {"execution_count": None, "outputs": []}}
     listed = [
-        {"cell_type": kind, "id": f"c{n}", "metadata": {"tags": tags} if tags else {}, "source": source} | extra.get(kind, {})
+        {"cell_type": kind, "id": f"c{n}", "metadata": {"tags": tags}, "source": source} | extra.get(kind, {})
         for n, (kind, source, tags) in enumerate(cells)
     ]
     return json.dumps({"cells": listed, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
@@ -165,7 +165,8 @@ def make_small(root: Path) -> Workplace:
     for folder in ("notebooks", "params"):
         (root / folder).mkdir(parents=True)
     for stem, (front, parameters, code, write) in SMALL.items():
-        (root / "notebooks" / f"{stem}.ipynb").write_text(make_notebook(front, parameters, HOLD, f"hold()\n{code}\n{write.strip()}"))
+        notebook = make_notebook(front, parameters, HOLD, f"hold()\n{code}\n{write.strip()}")
+        (root / "notebooks" / f"{stem}.ipynb").write_text(notebook)
     for module in ("pyarrow", "skops", "sklearn"):  # the runner loads them ahead; these stages do without
         (root / f"{module}.py").write_text("raise ImportError('not in this project')\n")
     (root / "requirements.lock").write_text("numpy==2.0.0\n")
@@ -182,7 +183,7 @@ def miss(reason: str) -> None:
     pytest.skip(f"SKIPPED LOUDLY: {reason}")
 
 
-@pytest.fixture()
+@pytest.fixture
 def workplace(tmp_path: Path) -> Workplace:
     """A fresh project, nothing run yet."""
     return make_workplace(tmp_path / "project")
@@ -196,13 +197,13 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     return workplace
 
 
-@pytest.fixture()
+@pytest.fixture
 def trained(trained_once: Workplace, tmp_path: Path) -> Workplace:
     """A copy of a project whose workflow `tiny` has run once."""
     return trained_once.copy(tmp_path / "project")
 
 
-@pytest.fixture()
+@pytest.fixture
 def small(tmp_path: Path) -> Workplace:
     """A fresh project of light stages, nothing run yet."""
     return make_small(tmp_path / "project")
@@ -216,13 +217,13 @@ def small_trained_once(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     return workplace
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_trained(small_trained_once: Workplace, tmp_path: Path) -> Workplace:
     """A copy of a project of light stages that has run once."""
     return small_trained_once.copy(tmp_path / "project")
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """An empty folder on a disk of its own of 2 MB."""
     folder = tmp_path / "disk"

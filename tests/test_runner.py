@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -65,7 +66,8 @@ def test_all_wrong_params_are_told_at_once_and_no_kernel_starts(workplace: Workp
         f"no notebook has parameter 'zebra' ({where} {first + 3})",
         f"no setting 'timeot' under run ({where} {first + 4}). Did you mean 'timeout'?",
         f"task: 'binry' is none of auto, binary, multiclass, regression. Did you mean 'binary'? ({where} {first + 5})",
-        f"cv: True is bool, int was expected (quote it: YAML reads yes, no, on and off as booleans) ({where} {first + 6})",
+        "cv: True is bool, int was expected (quote it: YAML reads yes, no, on and off as booleans) "
+        f"({where} {first + 6})",
     }
     assert not witness.exists()
     assert not (workplace.root / "outputs").exists()
@@ -76,7 +78,7 @@ def test_all_wrong_params_are_told_at_once_and_no_kernel_starts(workplace: Workp
     [
         (["smal"], "no workflow 'smal': params/smal.yaml does not exist. Did you mean 'small'?"),
         (["small", "--job", "trian"], "no notebook belongs to job 'trian'; the jobs here are: train"),
-        (["small", "--from", "trian"], "no stage 'trian': the stages are prepare, train, evaluate, model-card. Did you"),
+        (["small", "--from", "trian"], "no stage 'trian': the stages are prepare, train, evaluate, model-card. Did"),
         (["small", "--set", "powr=2"], "no notebook has parameter 'powr' (--set powr). Did you mean 'power'?"),
         (["small", "--set", "power=10"], "power: 10 is outside 1..9 (--set power)"),
         (["small", "--set", "power"], "--set power has no '='"),
@@ -104,7 +106,8 @@ def test_first_run_trains_promotes_and_leaves_a_card(small_trained: Workplace) -
         f"run {record['run']}",
         None,
     )
-    pages = sorted(str(path.relative_to(small_trained.root / "reports/_pages")) for path in small_trained.root.rglob("*.html"))
+    folder = small_trained.root / "reports/_pages"
+    pages = sorted(str(path.relative_to(folder)) for path in small_trained.root.rglob("*.html"))
     assert pages == [f"small/{record['run']}/model-card.html", "small/model-card.html"]
 
 
@@ -204,30 +207,44 @@ def test_explain_names_every_part_that_changed(small_trained: Workplace, tmp_pat
         file.write("# changed\n")
     done = small_trained.pinmill("run", "small", "--explain", **environ)
     lock, module = "requirements.lock", "module pinmill.champion"
+    inputs = ["input data", "input metrics", "input model"]
     expected = {
         "01-prepare": [lock, "the source", module],
         "02-train": [lock, "parameter power 1 → 3", "input data", module],
         "03-evaluate": ["the notebook's code", lock, "input data", "input model", module],
-        "04-model-card": [lock, "parameter caveats '' → 'few numbers'", "input data", "input metrics", "input model", module],
+        "04-model-card": [lock, "parameter caveats '' → 'few numbers'", *inputs, module],
     }
     assert {stage["notebook"]: stage["why"] for stage in last_run(small_trained)["stages"]} == expected
     for number, (stem, why) in enumerate(expected.items(), start=1):
         assert f"{stem} ({number}/4) runs: {'; '.join(why)}\n" in done.stderr
 
 
-def test_another_notebook_for_a_stage_leaves_other_workflows_alone(small_trained: Workplace) -> None:
+def test_another_notebook_for_a_stage_is_another_stage_of_this_workflow_only(small_trained: Workplace) -> None:
     folder = small_trained.root / "notebooks"
-    mine = json.loads((folder / "04-model-card.ipynb").read_text())
-    mine["cells"][0]["source"] = mine["cells"][0]["source"].replace("job: train", "job: train\n  stage: model-card")
-    (folder / "04-model-card-other.ipynb").write_text(json.dumps(mine))
+    text = (folder / "02-train.ipynb").read_text()
+    other = text.replace("job: train\\n", "job: train\\n  stage: train\\n").replace("n**power", "n**power + 1")
+    assert other.count("stage: train") == 1
+    (folder / "02-train-other.ipynb").write_text(other)
     small_trained.pinmill("run", "small")
     assert did(last_run(small_trained)) == ran()
-    text = "workflow: small\nsource: numbers.txt\nrun: {notebooks: {model-card: notebooks/04-model-card-other.ipynb}}\n"
-    small_trained.params(text, "small")
+    with (small_trained.root / "params/small.yaml").open("a") as file:
+        file.write("run: {notebooks: {train: notebooks/02-train-other.ipynb}}\n")
     small_trained.pinmill("run", "small")
-    reused = dict.fromkeys(STAGES[:3], "reused")
-    assert did(last_run(small_trained))["04-model-card-other"] in ("ran", "reused")
-    assert did(last_run(small_trained)) == {**reused, "04-model-card-other": did(last_run(small_trained))["04-model-card-other"]}
+    assert did(last_run(small_trained)) == {
+        "01-prepare": "reused",
+        "02-train-other": "ran",
+        "03-evaluate": "ran",
+        "04-model-card": "ran",
+    }
+
+
+def test_facts_of_a_pin_are_an_input_too(small_trained: Workplace) -> None:
+    # 02-train takes the label from the facts of the data, whose bytes are the same for another label.
+    small_trained.edit("01-prepare", '"data", numbers', '"data", numbers, label="other"')
+    small_trained.pinmill("run", "small")
+    record = last_run(small_trained)
+    assert did(record) == ran("01-prepare", "02-train", "03-evaluate", "04-model-card")
+    assert record["stages"][1]["why"] == ["input data"]
 
 
 # The champion
@@ -313,7 +330,8 @@ def test_plain_papermill_runs_every_notebook_and_moves_nothing(trained: Workplac
     runs = {pin["name"]: pin["run"] for pin in trained.json("pins") if pin["name"] != "tiny-champion"}
     assert all(run.startswith("adhoc-") for run in runs.values())
     assert trained.json("champion", "tiny") == before
-    assert f"pinmill promote tiny {made['model'][0]} --why" in (tmp_path / "03-evaluate.ipynb").read_text()
+    shown = html.unescape((tmp_path / "03-evaluate.ipynb").read_text())
+    assert f"pinmill promote tiny {made['model'][0]} --why" in shown
     assert list((trained.root / "outputs/runs/tiny").glob("adhoc*")) == []
     trained.pinmill("run", "tiny")
     assert did(last_run(trained, "tiny")) == ran()

@@ -33,8 +33,8 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
-def print_table(columns: list[str], rows: list[list[Any]]) -> None:
-    """A table for people; a narrow terminal folds cells, a pipe gets them whole."""
+def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
+    """A table of some columns for people; a narrow terminal folds cells, a pipe gets them whole."""
     from rich.console import Console
     from rich.table import Table
 
@@ -42,9 +42,15 @@ def print_table(columns: list[str], rows: list[list[Any]]) -> None:
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*("" if cell is None else str(cell) for cell in row))
+        shown.add_row(*(format_cell(row[column]) for column in columns))
     console = Console(width=None if sys.stdout.isatty() else WHOLE)
     console.print(shown, markup=False)
+
+
+def format_cell(value: Any) -> str:
+    """A table's cell: nothing for None, a list with commas, of several lines the first."""
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+    return text.split("\n", 1)[0]
 
 
 def format_metrics(metrics: dict[str, Any]) -> str:
@@ -139,22 +145,10 @@ def runs(
         print_json([asdict(record) for record in records])
         return
     rows = [
-        [
-            r.run,
-            r.workflow,
-            r.job,
-            r.status,
-            r.started[:19],
-            ", ".join(s.notebook for s in r.stages if s.status == "ran"),
-            first_line(r.error),
-        ]
+        {**asdict(r), "started (UTC)": r.started[:19], "ran": [s.notebook for s in r.stages if s.status == "ran"]}
         for r in records
     ]
-    print_table(["run", "workflow", "job", "status", "started (UTC)", "ran", "error"], rows)
-
-
-def first_line(text: str) -> str:
-    return text.splitlines()[0] if text else ""
+    print_table(rows, ["run", "workflow", "job", "status", "started (UTC)", "ran", "error"])
 
 
 @app.command()
@@ -165,6 +159,8 @@ def params(workflow: Workflow, as_json: AsJson = False) -> None:
 
     Example: pinmill params docstrings --json
     """
+    from dataclasses import asdict
+
     from pinmill.params import check_params, find_declarations, read_schema
     from pinmill.plan import load_workflow, read_notebooks
 
@@ -174,15 +170,8 @@ def params(workflow: Workflow, as_json: AsJson = False) -> None:
     values, _ = check_params(given, stages, project.settings)
     listed = [
         {
-            "name": name,
+            **asdict(declared),
             "value": values[name],
-            "type": declared.type,
-            "default": declared.default,
-            "meaning": declared.meaning,
-            "unit": declared.unit,
-            "low": declared.low,
-            "high": declared.high,
-            "choices": list(declared.choices),
             "used in": [stage.stem for stage in stages if name in stage.declarations],
         }
         for name, declared in find_declarations(stages).items()
@@ -190,8 +179,7 @@ def params(workflow: Workflow, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"parameters": listed, "schema": read_schema(stages)})
         return
-    rows = [[p["name"], p["value"], p["type"], p["default"], p["meaning"], " ".join(p["used in"])] for p in listed]
-    print_table(["name", "value", "type", "default", "meaning", "used in"], rows)
+    print_table(listed, ["name", "value", "type", "default", "meaning", "used in"])
 
 
 @pins_app.callback()
@@ -205,26 +193,15 @@ def pins(context: typer.Context, as_json: AsJson = False) -> None:
     board = open_project().board
     listed = []
     for name in board.names():
-        versions = board.versions(name)
-        if versions:
-            pin = board.pin(name, versions[-1])
-            listed.append(
-                {
-                    "name": name,
-                    "version": pin.version,
-                    "versions": len(versions),
-                    "type": pin.type,
-                    "bytes": pin.size,
-                    "sha256": pin.sha256,
-                    "created": pin.created.isoformat(),
-                    "run": pin.lineage.get("run"),
-                }
-            )
+        pin, count = board.pin(name), len(board.versions(name))
+        listed.append(
+            {"name": name, "version": pin.version, "versions": count, "type": pin.type, "bytes": pin.size}
+            | {"sha256": pin.sha256, "created": pin.created.isoformat(), "run": pin.lineage.get("run")}
+        )
     if as_json:
         print_json(listed)
         return
-    columns = ["name", "version", "versions", "type", "bytes", "run"]
-    print_table(columns, [[pin[column] for column in columns] for pin in listed])
+    print_table(listed, ["name", "version", "versions", "type", "bytes", "run"])
 
 
 @pins_app.command()
@@ -264,10 +241,10 @@ def models(workflow: Workflow, as_json: AsJson = False) -> None:
         print_json(listed)
         return
     rows = [
-        [m["version"], m["status"], format_metrics(m["metrics"]), m["by"], m["created"][:19], ", ".join(m["changed"])]
-        for m in reversed(listed)
+        {**model, "metrics": format_metrics(model["metrics"]), "trained (UTC)": model["created"][:19]}
+        for model in reversed(listed)
     ]
-    print_table(["version", "status", "metrics", "by", "trained (UTC)", "changed"], rows)
+    print_table(rows, ["version", "status", "metrics", "by", "trained (UTC)", "changed"])
 
 
 @app.command()
@@ -291,8 +268,8 @@ def champion(
     if as_json:
         print_json([asdict(record) for record in records] if history else asdict(records[0]))
         return
-    rows = [[r.version, r.action, r.when, r.by, r.why, "yes" if r.override else ""] for r in records]
-    print_table(["version", "action", "when (UTC)", "by", "why", "override"], rows)
+    rows = [{**asdict(r), "when (UTC)": r.when, "override": "yes" if r.override else ""} for r in records]
+    print_table(rows, ["version", "action", "when (UTC)", "by", "why", "override"])
 
 
 @app.command(name="promote")

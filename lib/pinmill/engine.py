@@ -146,7 +146,6 @@ def run_notebook(source: Path, target: Path, *, parameters: dict[str, Any], cwd:
             language="python",
             request_save_on_cell_execute=False,
             progress_bar=False,
-            autosave_cell_every=0,  # in the middle of a cell its outputs are not scrubbed of secrets yet
             cwd=cwd,
             execution=execution,
         )

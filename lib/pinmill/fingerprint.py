@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pinmill.notebook import Stage
+from pinmill.pin import Pin
 from pinmill.runs import StageRecord, read_stage_record, write_json
 
 PACKAGE = Path(__file__).parent
+MEASURED = ("training_seconds", "peak_memory_mb")  # facts of a model that differ at every fit; nothing depends on them
 PART_NAMES = {"code": "the notebook's code", "lock": "requirements.lock", "outside": "the source"}
 
 
@@ -30,6 +32,12 @@ def digest_parts(parts: Mapping[str, Any]) -> str:
     """SHA-256 of the parts that are known before a stage runs."""
     known = {name: part for name, part in parts.items() if name != "modules"}
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def hash_content(pin: Pin) -> str:
+    """SHA-256 of all that a stage may go by in a pin: its bytes, and its facts (the label, the positive class)."""
+    facts = {name: fact for name, fact in pin.facts.items() if name not in MEASURED}
+    return hashlib.sha256(json.dumps([pin.sha256, facts], sort_keys=True, default=str).encode()).hexdigest()
 
 
 def hash_modules(names: Iterable[str]) -> dict[str, str]:

@@ -10,9 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pinmill.champion import promote, read_champion
+from pinmill.champion import Champion, promote, read_champion
 from pinmill.errors import LockedError, PinmillError, PinNotFoundError, StageError
-from pinmill.fingerprint import digest_parts, explain_difference, hash_modules, read_parts, read_result, write_result
+from pinmill.fingerprint import (
+    digest_parts,
+    explain_difference,
+    hash_content,
+    hash_modules,
+    read_parts,
+    read_result,
+    write_result,
+)
 from pinmill.lineage import hash_file
 from pinmill.lock import check_held, hold_lock
 from pinmill.notebook import Stage, find_imports
@@ -119,7 +127,7 @@ def take_stage(work: Work, stage: Stage, number: int) -> None:
     parts = read_parts(
         stage,
         parameters=work.plan.values,
-        inputs={kind: pin["sha256"] for kind, pin in inputs.items()},
+        inputs={kind: pin["content"] for kind, pin in inputs.items()},
         lock=hash_file(lock_file) if lock_file.is_file() else "",
         outside=read_outside(work, stage),
     )
@@ -145,7 +153,7 @@ def find_scheduled(work: Work, kind: str, run: str = "") -> dict[str, str]:
         pin = board.pin(name, version)
         author = str(pin.lineage.get("run", ""))
         if author == run or (not run and not author.startswith("adhoc")):
-            return {"name": name, "version": version, "sha256": pin.sha256}
+            return {"name": name, "version": version, "sha256": pin.sha256, "content": hash_content(pin)}
         if run and author < run:
             break
     raise PinNotFoundError(f"no pin {name!r} of a scheduled run. Run the job that writes it first.")
@@ -291,22 +299,39 @@ def settle(work: Work) -> None:
     record = replace(work.record, candidate=facts["candidate"], reasons=verdict.reasons)
     record = render(work, record, verdict.status)  # takes seconds, and what is interrupted moves nothing: so before
     if verdict.move:
-        champion = promote(
-            project.board,
-            workflow,
-            facts["candidate"],
-            by=f"run {work.record.run}",
-            why=" ".join(verdict.reasons),
-            expected=facts["champion"],
-            gate=True,
-            when=now_utc(),
-            guard=lambda: check_held(work.lock, work.record.run),
-        )
+        champion = move_champion(work, facts["candidate"], " ".join(verdict.reasons), expected=facts["champion"])
+    elif champion and (problems := find_damage(work, champion)):
+        why = f"The same bytes, made again: {problems}"
+        champion = move_champion(work, work.record.output("model")["version"], why, expected=champion.version)
     record = replace(record, champion_after=champion.version if champion else "")
-    if record.page and not same and champion and champion.sha256 == facts["candidate_sha256"]:
+    shows_champion = champion and champion.sha256 == facts["candidate_sha256"]
+    if record.page and not same and shows_champion and verdict.status == "succeeded":
         page = project.root / record.page
         publish_page(page, stable_page(project, workflow, page.stem))
     work.save(end(record, verdict.status))
+
+
+def find_damage(work: Work, champion: Champion) -> str:
+    """What is wrong with the champion's pin, when this run has another version of the very same bytes."""
+    again = work.record.output("model")
+    if not again or again["sha256"] != champion.sha256 or again["version"] == champion.version:
+        return ""
+    return "; ".join(work.project.board.verify(again["name"], champion.version))
+
+
+def move_champion(work: Work, version: str, why: str, *, expected: str | None) -> Champion:
+    """Promote a version in the name of this run, unless another is champion than `expected`, or the lock is lost."""
+    return promote(
+        work.project.board,
+        work.plan.workflow,
+        version,
+        by=f"run {work.record.run}",
+        why=why,
+        expected=expected,
+        gate=True,
+        when=now_utc(),
+        guard=lambda: check_held(work.lock, work.record.run),
+    )
 
 
 def render(work: Work, record: RunRecord, status: str) -> RunRecord:

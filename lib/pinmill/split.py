@@ -13,7 +13,6 @@ import hashlib
 import numpy as np
 import pandas
 from pandas import DataFrame, Series
-from sklearn.model_selection import train_test_split
 
 from pinmill.errors import DataError, ParameterError, did_you_mean
 from pinmill.table import canonical_column, describe_wrong, is_missing
@@ -52,6 +51,8 @@ def split_by_hash(hashes: Series, *, test_fraction: float, seed: int) -> Series:
 
 
 def split_at_random(labels: Series, *, test_fraction: float, seed: int, stratify: bool) -> Series:
+    from sklearn.model_selection import train_test_split  # a second of imports, which the other splits do without
+
     """The sides of `train_test_split(index, test_size=test_fraction, random_state=seed, stratify=labels or None)`."""
     positions, strata = np.arange(len(labels)), labels.to_numpy() if stratify else None
     try:
