@@ -5,7 +5,6 @@ import sys
 import time
 
 import pytest
-
 from pinmill.docstrings import paragraphs, split_paragraphs
 
 PROSE = "The estimator is fitted on the training part only, and what it has learnt is used to transform both parts."

@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from pinmill.errors import DataError, ModelError
+from pinmill.features import explain, is_linear, telling_features
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
@@ -8,13 +10,12 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from pinmill.errors import DataError, ModelError
-from pinmill.features import explain, is_linear, telling_features
-
 REVIEWS = pd.DataFrame({"text": ["good phone", "good cable", "bad phone", "bad cable", "good case", "bad case"]})
 LABELS = ["pos", "pos", "neg", "neg", "pos", "neg"]
-PARTS = [("words", TfidfVectorizer(), "text"),
-         ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 4)), "text")]
+PARTS = [
+    ("words", TfidfVectorizer(), "text"),
+    ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 4)), "text"),
+]
 
 
 def fit_reviews(labels=LABELS):
@@ -41,8 +42,11 @@ def test_each_class_of_a_multiclass_model_has_its_own():
     labels = ["p", "c", "p", "c", "k", "k"]
     table = telling_features(fit_reviews(labels), n=1).set_index("class")["feature"]
     assert table.index.tolist() == ["c", "k", "p"]
-    assert ["cab" in table["c"] or "able" in table["c"], "cas" in table["k"] or "ase" in table["k"],
-            "pho" in table["p"] or "one" in table["p"] or "hon" in table["p"]] == [True] * 3
+    assert [
+        "cab" in table["c"] or "able" in table["c"],
+        "cas" in table["k"] or "ase" in table["k"],
+        "pho" in table["p"] or "one" in table["p"] or "hon" in table["p"],
+    ] == [True] * 3
 
 
 def test_a_regression_tells_what_makes_it_higher_and_lower():
@@ -51,7 +55,10 @@ def test_a_regression_tells_what_makes_it_higher_and_lower():
     model = make_pipeline(head, Ridge()).fit(frame, [0, 1, 10, 11])
     table = telling_features(model)
     assert set(zip(table["class"], table["feature"], strict=True)) == {
-        ("higher", "age"), ("higher", "city = Rome"), ("lower", "city = Oslo")}
+        ("higher", "age"),
+        ("higher", "city = Rome"),
+        ("lower", "city = Oslo"),
+    }
     shown = explain(model, frame.iloc[[3]])
     assert shown["contribution"].sum() + model[-1].intercept_ == pytest.approx(model.predict(frame.iloc[[3]])[0])
 
@@ -79,14 +86,16 @@ def test_several_text_columns_are_told_apart():
 
 
 def test_a_union_of_vectorizers_is_named_too():
-    model = make_pipeline(make_union(CountVectorizer(), CountVectorizer(analyzer="char", ngram_range=(3, 3))),
-                          LogisticRegression()).fit(REVIEWS["text"], LABELS)
+    model = make_pipeline(
+        make_union(CountVectorizer(), CountVectorizer(analyzer="char", ngram_range=(3, 3))), LogisticRegression()
+    ).fit(REVIEWS["text"], LABELS)
     assert {"word: good", "chars: ‹goo›"} <= set(telling_features(model)["feature"])
 
 
 def test_unprefixed_names_are_read():
-    head = ColumnTransformer([("c", OneHotEncoder(), ["kind"]), ("t", CountVectorizer(), "text")],
-                             verbose_feature_names_out=False)
+    head = ColumnTransformer(
+        [("c", OneHotEncoder(), ["kind"]), ("t", CountVectorizer(), "text")], verbose_feature_names_out=False
+    )
     model = make_pipeline(head, LogisticRegression()).fit(REVIEWS.assign(kind=list("xyxyxy")), LABELS)
     assert {"word: good", "kind = x"} <= set(telling_features(model)["feature"])
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from pinmill.bootstrap import baseline, paired_difference
 from pinmill.errors import ParameterError
 from pinmill.gate import decide
@@ -19,9 +18,16 @@ def answers(share_right, *, classes=("n", "p"), positive="p", probability=False,
 
 
 def judge(candidate, champion=None, **changed):
-    arguments = {"comparable": np.ones(N, dtype=bool), "metric": "accuracy", "thresholds": {}, "margin": 0.02,
-                 "min_n": 100, "draws": 500, "seed": 0,
-                 "baseline": baseline(["n", "n", "p"], TRUTH, task="binary", classes=("n", "p"), positive="p")}
+    arguments = {
+        "comparable": np.ones(N, dtype=bool),
+        "metric": "accuracy",
+        "thresholds": {},
+        "margin": 0.02,
+        "min_n": 100,
+        "draws": 500,
+        "seed": 0,
+        "baseline": baseline(["n", "n", "p"], TRUTH, task="binary", classes=("n", "p"), positive="p"),
+    }
     return decide(candidate, champion=champion, **(arguments | changed))
 
 
@@ -31,7 +37,8 @@ def test_without_a_champion_the_baseline_and_the_thresholds_decide():
     assert decision.reasons == (
         "accuracy 0.9000 beats the trivial baseline's 0.5000.",
         "accuracy 0.9000 keeps its threshold: at least 0.85.",
-        "Not compared with the champion: there is none yet. Only the absolute thresholds count.")
+        "Not compared with the champion: there is none yet. Only the absolute thresholds count.",
+    )
 
 
 def test_a_candidate_no_better_than_guessing_is_rejected():

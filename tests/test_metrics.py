@@ -6,12 +6,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn import metrics as sk
-from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
-
 from pinmill.bootstrap import baseline, bootstrap_weights, paired_difference, score_table, summarise
 from pinmill.errors import DataError, ParameterError
 from pinmill.metrics import DEFAULT_METRICS, OTHER_METRICS, Predictions, metric_values, predict
+from sklearn import metrics as sk
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 
 DRAWS = 25
 
@@ -39,25 +38,34 @@ def sklearn_value(p, name, w):
         function = {"r2": sk.r2_score, "mae": sk.mean_absolute_error, "rmse": sk.root_mean_squared_error}[name]
         return function(y, said, sample_weight=w)
     y, said, scores = y.astype(str), said.astype(str), p.probability[kept]
-    macro = {kind + "_macro": partial(getattr(sk, kind + "_score"), average="macro", zero_division=0)
-             for kind in ("precision", "recall", "f1")}
+    macro = {
+        kind + "_macro": partial(getattr(sk, kind + "_score"), average="macro", zero_division=0)
+        for kind in ("precision", "recall", "f1")
+    }
     simple = {"accuracy": sk.accuracy_score, **macro}
     if p.task == "binary":
-        simple |= {kind: partial(getattr(sk, kind + "_score"), pos_label="spam", zero_division=0)
-                   for kind in ("precision", "recall", "f1")}
+        simple |= {
+            kind: partial(getattr(sk, kind + "_score"), pos_label="spam", zero_division=0)
+            for kind in ("precision", "recall", "f1")
+        }
     if name in simple:
         return simple[name](y, said, sample_weight=w)
     if name == "log_loss":
         return sk.log_loss(y, scores, labels=list(p.classes), sample_weight=w)
     if name == "roc_auc_ovr":
         return sk.roc_auc_score(y, scores, multi_class="ovr", sample_weight=w, labels=list(p.classes))
-    ranked = {"roc_auc": sk.roc_auc_score, "average_precision": sk.average_precision_score,
-              "brier": sk.brier_score_loss}
+    ranked = {
+        "roc_auc": sk.roc_auc_score,
+        "average_precision": sk.average_precision_score,
+        "brier": sk.brier_score_loss,
+    }
     return ranked[name](y == "spam", scores[:, 1], sample_weight=w)
 
 
-@pytest.mark.parametrize("name,task", [
-    (name, task) for names in (DEFAULT_METRICS, OTHER_METRICS) for task in names for name in names[task]])
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [(name, task) for names in (DEFAULT_METRICS, OTHER_METRICS) for task in names for name in names[task]],
+)
 @pytest.mark.parametrize("ties", [True, False])
 def test_every_metric_equals_scikit_learns_under_counts_and_under_any_weights(name, task, ties):
     p = predictions(task, ties=ties)
@@ -82,12 +90,25 @@ def test_a_draw_without_some_class_is_scored_on_the_classes_that_occur_in_it(nam
 
 
 def test_ranking_metrics_of_one_class_are_nan_and_ratios_of_nothing_are_zero():
-    p = Predictions(np.array(["n", "n", "p"], dtype=object), np.array(["n", "n", "n"], dtype=object),
-                    np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]), ("n", "p"), "p")
-    values = metric_values(p, ["roc_auc", "average_precision", "precision", "recall", "accuracy"],
-                           np.array([[1, 1, 0], [1, 1, 2], [0, 0, 0]]))
-    expected = {"roc_auc": [np.nan, 1, np.nan], "average_precision": [np.nan, 1, np.nan],
-                "precision": [0, 0, np.nan], "recall": [0, 0, np.nan], "accuracy": [1, 0.5, np.nan]}
+    p = Predictions(
+        np.array(["n", "n", "p"], dtype=object),
+        np.array(["n", "n", "n"], dtype=object),
+        np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]),
+        ("n", "p"),
+        "p",
+    )
+    values = metric_values(
+        p,
+        ["roc_auc", "average_precision", "precision", "recall", "accuracy"],
+        np.array([[1, 1, 0], [1, 1, 2], [0, 0, 0]]),
+    )
+    expected = {
+        "roc_auc": [np.nan, 1, np.nan],
+        "average_precision": [np.nan, 1, np.nan],
+        "precision": [0, 0, np.nan],
+        "recall": [0, 0, np.nan],
+        "accuracy": [1, 0.5, np.nan],
+    }
     for name, value in expected.items():
         np.testing.assert_array_equal(values[name], value)
 
@@ -95,8 +116,12 @@ def test_ranking_metrics_of_one_class_are_nan_and_ratios_of_nothing_are_zero():
 def test_roc_auc_ovr_is_the_mean_over_the_classes_that_a_draw_holds():
     p = predictions("multiclass", n=60)
     draw = (p.truth != "d").astype(int)
-    expected = np.mean([sk.roc_auc_score(p.truth[draw > 0] == label, p.probability[draw > 0, code])
-                        for code, label in enumerate("abc")])
+    expected = np.mean(
+        [
+            sk.roc_auc_score(p.truth[draw > 0] == label, p.probability[draw > 0, code])
+            for code, label in enumerate("abc")
+        ]
+    )
     assert metric_values(p, ["roc_auc_ovr"], draw[None])["roc_auc_ovr"] == pytest.approx([expected], abs=1e-12)
 
 
@@ -109,8 +134,12 @@ def test_r2_of_a_constant_truth_is_scikit_learns():
 
 
 def test_a_class_that_only_the_truth_knows_counts_as_missed():
-    p = Predictions(np.array(["a", "b", "z"], dtype=object), np.array(["a", "b", "a"], dtype=object),
-                    np.array([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]]), ("a", "b"))
+    p = Predictions(
+        np.array(["a", "b", "z"], dtype=object),
+        np.array(["a", "b", "a"], dtype=object),
+        np.array([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]]),
+        ("a", "b"),
+    )
     values = metric_values(p, ["accuracy", "f1_macro"])
     assert values["accuracy"][0] == pytest.approx(2 / 3)
     assert values["f1_macro"][0] == pytest.approx((2 / 3 + 1 + 0) / 3)

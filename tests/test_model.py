@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from pinmill.errors import ModelError, ParameterError, UntrustedTypeError
+from pinmill.model import describe_model, load_model, save_model, set_hyperparameters
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -27,11 +29,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from pinmill.errors import ModelError, ParameterError, UntrustedTypeError
-from pinmill.model import describe_model, load_model, save_model, set_hyperparameters
-
 LIB = Path(__file__).parents[1] / "lib"
-WORDS = "good bad fine poor great awful nice broken cheap solid phone cable case screen sound".split()
+WORDS = "good bad fine poor great awful nice broken cheap solid phone cable case screen sound".split()  # noqa: SIM905
 
 
 def reviews(n=80, *, words=6):
@@ -43,9 +42,12 @@ def reviews(n=80, *, words=6):
 def text_pipeline():
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=2, sublinear_tf=True)
-    return Pipeline([
-        ("features", ColumnTransformer([("text_words", words, "text"), ("text_characters", characters, "text")])),
-        ("logisticregression", LogisticRegression(C=10, class_weight="balanced", max_iter=1000))])
+    return Pipeline(
+        [
+            ("features", ColumnTransformer([("text_words", words, "text"), ("text_characters", characters, "text")])),
+            ("logisticregression", LogisticRegression(C=10, class_weight="balanced", max_iter=1000)),
+        ]
+    )
 
 
 def people(n=120):
@@ -56,23 +58,36 @@ def people(n=120):
 
 def columns():
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
-    return ColumnTransformer([("numbers", numbers, ["age"]),
-                              ("words", OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["city"])])
+    return ColumnTransformer(
+        [
+            ("numbers", numbers, ["age"]),
+            ("words", OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["city"]),
+        ]
+    )
 
 
 MODELS = {
     "text": (text_pipeline, reviews),
-    "sparse neighbours": (lambda: make_pipeline(
-        ColumnTransformer([("text", CountVectorizer(), "text")], sparse_threshold=1),
-        KNeighborsClassifier(algorithm="brute")), reviews),
+    "sparse neighbours": (
+        lambda: make_pipeline(
+            ColumnTransformer([("text", CountVectorizer(), "text")], sparse_threshold=1),
+            KNeighborsClassifier(algorithm="brute"),
+        ),
+        reviews,
+    ),
     "ridge": (lambda: make_pipeline(columns(), Ridge(alpha=2)), people),
     "boosting": (lambda: make_pipeline(columns(), HistGradientBoostingClassifier(max_iter=8, random_state=0)), people),
-    "boosting on categories": (lambda: make_pipeline(
-        FunctionTransformer(), HistGradientBoostingRegressor(max_iter=8, categorical_features=[1], random_state=0)),
-        lambda: (people()[0].assign(city=lambda f: f["city"].map({"Oslo": 0, "Rome": 1, "Bern": 2})), people()[1])),
+    "boosting on categories": (
+        lambda: make_pipeline(
+            FunctionTransformer(), HistGradientBoostingRegressor(max_iter=8, categorical_features=[1], random_state=0)
+        ),
+        lambda: (people()[0].assign(city=lambda f: f["city"].map({"Oslo": 0, "Rome": 1, "Bern": 2})), people()[1]),
+    ),
     "forest": (lambda: make_pipeline(columns(), RandomForestClassifier(n_estimators=5, random_state=0)), people),
-    "gradient boosting": (lambda: make_pipeline(columns(), GradientBoostingClassifier(n_estimators=5, random_state=0)),
-                          people),
+    "gradient boosting": (
+        lambda: make_pipeline(columns(), GradientBoostingClassifier(n_estimators=5, random_state=0)),
+        people,
+    ),
 }
 
 
@@ -108,12 +123,17 @@ def test_two_fits_use_and_another_save_give_the_same_bytes(name):
 
 
 def test_processes_with_other_hash_seeds_give_the_same_bytes():
-    program = ("import hashlib, test_model as t\n"
-               "print([hashlib.sha256(data).hexdigest() for data in t.saved_models()])")
-    printed = [subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True,
-        env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": f"{LIB}{os.pathsep}{Path(__file__).parent}"}).stdout
-        for seed in ("1", "2")]
+    program = "import hashlib, test_model as t\nprint([hashlib.sha256(data).hexdigest() for data in t.saved_models()])"
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": f"{LIB}{os.pathsep}{Path(__file__).parent}"},
+        ).stdout
+        for seed in ("1", "2")
+    ]
     ours = [hashlib.sha256(data).hexdigest() for data in saved_models()]
     assert printed == [f"{ours}\n"] * 2
 
@@ -176,7 +196,7 @@ def rewrite(data, change):
 def test_a_zip_bomb_is_refused_before_it_is_unpacked():
     data = rewrite(save_model(fit("ridge")[0]), lambda schema, files: files.update(bomb=bytes(30_000_000)))
     assert len(data) < 100_000
-    with pytest.raises(ModelError, match="unpacks to 30,.* at most 20,000,000"):
+    with pytest.raises(ModelError, match=r"unpacks to 30,.* at most 20,000,000"):
         load_model(data, max_bytes=20_000_000)
 
 
@@ -185,6 +205,7 @@ def test_an_array_that_promises_more_than_it_holds_is_refused():
         target = io.BytesIO()
         np.lib.format.write_array_header_1_0(target, {"descr": "<f8", "fortran_order": False, "shape": (10**11,)})
         files[next(name for name in files if name.endswith(".npy"))] = target.getvalue()
+
     with pytest.raises(ModelError, match="malformed"):
         load_model(rewrite(save_model(fit("ridge")[0]), lie))
 
@@ -199,7 +220,7 @@ def test_no_cut_or_flipped_file_raises_anything_but_a_model_error():
     data = save_model(fit("forest")[0])
     random = np.random.default_rng(0)
     for position in random.integers(0, len(data), 60):
-        flipped = data[:position] + bytes([data[position] ^ 255]) + data[position + 1:]
+        flipped = data[:position] + bytes([data[position] ^ 255]) + data[position + 1 :]
         for broken in (data[:position], flipped):
             try:
                 load_model(broken)  # a flipped byte in a zip's date or comment changes nothing that is read
@@ -207,10 +228,15 @@ def test_no_cut_or_flipped_file_raises_anything_but_a_model_error():
                 continue
 
 
-@pytest.mark.parametrize("change", [lambda schema, files: schema.clear(),
-                                    lambda schema, files: schema.update(protocol=99),
-                                    lambda schema, files: schema.update(content=[]),
-                                    lambda schema, files: files.clear()])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda schema, files: schema.clear(),
+        lambda schema, files: schema.update(protocol=99),
+        lambda schema, files: schema.update(content=[]),
+        lambda schema, files: files.clear(),
+    ],
+)
 def test_a_malformed_schema_is_a_model_error(change):
     with pytest.raises(ModelError, match="malformed"):
         load_model(rewrite(save_model(fit("ridge")[0]), change))
@@ -218,19 +244,32 @@ def test_a_malformed_schema_is_a_model_error(change):
 
 def test_a_model_is_described_part_by_part():
     model, _ = fit("text")
-    words, characters = (len(model[0].named_transformers_[name].vocabulary_)
-                         for name in ("text_words", "text_characters"))
+    words, characters = (
+        len(model[0].named_transformers_[name].vocabulary_) for name in ("text_words", "text_characters")
+    )
     both = words + characters
     common = {"min_df": 2, "sublinear_tf": True}
     assert describe_model(model) == [
         {"step": "features", "class": "ColumnTransformer", "changed": {}, "sizes": {"features": 1}},
-        {"step": "features / text_words", "class": "TfidfVectorizer",
-         "changed": {**common, "ngram_range": "(1, 2)"}, "sizes": {"vocabulary": words}},
-        {"step": "features / text_characters", "class": "TfidfVectorizer",
-         "changed": {**common, "analyzer": "char_wb", "ngram_range": "(2, 5)"}, "sizes": {"vocabulary": characters}},
-        {"step": "logisticregression", "class": "LogisticRegression",
-         "changed": {"C": 10, "class_weight": "balanced", "max_iter": 1000},
-         "sizes": {"features": both, "classes": 2, "coefficients": both}}]
+        {
+            "step": "features / text_words",
+            "class": "TfidfVectorizer",
+            "changed": {**common, "ngram_range": "(1, 2)"},
+            "sizes": {"vocabulary": words},
+        },
+        {
+            "step": "features / text_characters",
+            "class": "TfidfVectorizer",
+            "changed": {**common, "analyzer": "char_wb", "ngram_range": "(2, 5)"},
+            "sizes": {"vocabulary": characters},
+        },
+        {
+            "step": "logisticregression",
+            "class": "LogisticRegression",
+            "changed": {"C": 10, "class_weight": "balanced", "max_iter": 1000},
+            "sizes": {"features": both, "classes": 2, "coefficients": both},
+        },
+    ]
 
 
 def test_nested_steps_and_trees_are_described():
@@ -240,7 +279,8 @@ def test_nested_steps_and_trees_are_described():
         "columntransformer / numbers / simpleimputer": "SimpleImputer",
         "columntransformer / numbers / standardscaler": "StandardScaler",
         "columntransformer / words": "OneHotEncoder",
-        "histgradientboostingclassifier": "HistGradientBoostingClassifier"}
+        "histgradientboostingclassifier": "HistGradientBoostingClassifier",
+    }
     assert describe_model(fit("boosting")[0])[-1]["sizes"] == {"features": 4, "classes": 2, "trees": 8}
     assert json.loads(json.dumps(describe_model(fit("forest")[0])))[-1]["sizes"]["trees"] == 5
 

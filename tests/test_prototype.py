@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from pinmill.errors import DataError
 from pinmill.prototype import check_inputs, read_prototype
 

@@ -138,8 +138,9 @@ def test_a_stage_is_replaced_by_name_and_the_record_before_stays() -> None:
 def test_run_ids_sort_by_time_and_are_not_given_twice() -> None:
     ids = {make_run_id(NOW) for _ in range(50)}
     assert len(ids) == 50
-    assert all(re.fullmatch(r"20240501T120000Z-[0-9a-f]{6}", run) for run in ids)
-    assert make_run_id(NOW.replace(second=1)) > max(ids)
+    assert all(re.fullmatch(r"20240501T120000Z-000000-[0-9a-f]{4}", run) for run in ids)
+    # two short runs within one second sort by time, not by chance
+    assert make_run_id(NOW.replace(microsecond=1)) > max(ids)
 
 
 READ = """

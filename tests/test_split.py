@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.model_selection import train_test_split
-
 from pinmill.errors import DataError, ParameterError
 from pinmill.split import shared_inputs, split_at_random, split_by_group, split_by_hash, split_by_time, split_table
 from pinmill.table import hash_rows
+from sklearn.model_selection import train_test_split
 
 
 @pytest.fixture

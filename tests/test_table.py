@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 from pinmill.errors import DataError
 from pinmill.table import RepeatCounts, check_table, hash_rows, normalise_text, remove_empty, remove_repeats
 

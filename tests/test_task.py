@@ -2,7 +2,6 @@
 
 import pandas as pd
 import pytest
-
 from pinmill.errors import DataError, ParameterError
 from pinmill.task import infer_task
 

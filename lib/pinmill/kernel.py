@@ -64,6 +64,7 @@ def start_kernel(cwd: Path, environ: Mapping[str, str], *, imports: str) -> Kern
         transport="ipc", ip=str(folder / "socket"), connection_file=str(folder / "connection.json")
     )
     env = {**os.environ, **environ, "PINMILL_WARM": imports}
+    manager.session.key = b""  # who can reach the sockets could read a key too: both lie in a folder of our own
     arguments = [f"--IPKernelApp.exec_lines={WARM_UP}", "--HistoryManager.enabled=False"]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     run_sync(manager.start_kernel)(cwd=str(cwd), env=env, extra_arguments=arguments, **silent)

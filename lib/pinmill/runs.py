@@ -68,7 +68,7 @@ class RunRecord:
 
 def make_run_id(now: datetime) -> str:
     """An identifier for a run that sorts by time and is not given twice."""
-    return f"{now:%Y%m%dT%H%M%S}Z-{os.urandom(3).hex()}"
+    return f"{now:%Y%m%dT%H%M%SZ-%f}-{os.urandom(2).hex()}"
 
 
 def write_json(path: Path, value: Any) -> None:

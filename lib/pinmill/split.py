@@ -51,9 +51,9 @@ def split_by_hash(hashes: Series, *, test_fraction: float, seed: int) -> Series:
 
 
 def split_at_random(labels: Series, *, test_fraction: float, seed: int, stratify: bool) -> Series:
+    """The sides of `train_test_split(index, test_size=test_fraction, random_state=seed, stratify=labels or None)`."""
     from sklearn.model_selection import train_test_split  # a second of imports, which the other splits do without
 
-    """The sides of `train_test_split(index, test_size=test_fraction, random_state=seed, stratify=labels or None)`."""
     positions, strata = np.arange(len(labels)), labels.to_numpy() if stratify else None
     try:
         _, test = train_test_split(positions, test_size=test_fraction, random_state=seed, stratify=strata)

@@ -37,14 +37,15 @@ def write_notebook(folder: Path, cells: int) -> Path:
 
 
 def time_pinmill(path: Path) -> float:
-    """Seconds that our engine takes for a notebook, in a kernel that was started ahead."""
+    """Seconds that our engine takes for a notebook, in a kernel that was started ahead: the second time it runs it."""
     kernel = start_kernel(path.parent, os.environ, imports="")
     execution = Execution(
         kernel=kernel, handover={}, seconds=600, hide=lambda value: value, tick=lambda done, total: None
     )
-    clock = time.perf_counter()
     try:
-        run_notebook(path, path.with_suffix(".out.ipynb"), parameters={}, cwd=path.parent, execution=execution)
+        for _ in range(2):  # the first time waits for the kernel to boot, which is as noisy as all cells together
+            clock = time.perf_counter()
+            run_notebook(path, path.with_suffix(".out.ipynb"), parameters={}, cwd=path.parent, execution=execution)
         return time.perf_counter() - clock
     finally:
         kernel.stop()
