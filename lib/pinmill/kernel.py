@@ -65,7 +65,8 @@ def start_kernel(cwd: Path, environ: Mapping[str, str], *, imports: str) -> Kern
     )
     env = {**os.environ, **environ, "PINMILL_WARM": imports}
     manager.session.key = b""  # who can reach the sockets could read a key too: both lie in a folder of our own
-    arguments = [f"--IPKernelApp.exec_lines={WARM_UP}", "--HistoryManager.enabled=False"]
+    # Not sleeping 0.5 ms after each cell is safe for us: we wait for `idle`, which follows all outputs.
+    arguments = [f"--IPKernelApp.exec_lines={WARM_UP}", "--HistoryManager.enabled=False", "--Kernel._execute_sleep=0"]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     run_sync(manager.start_kernel)(cwd=str(cwd), env=env, extra_arguments=arguments, **silent)
     return Kernel(manager, folder)

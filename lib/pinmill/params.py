@@ -196,7 +196,7 @@ def in_range(number: float, declared: Declaration) -> bool:
 
 
 def describe_range(declared: Declaration) -> str:
-    low, high = (("" if bound is None else f"{bound:g}") for bound in (declared.low, declared.high))
+    low, high = (("" if bound is None else f"{bound:.15g}") for bound in (declared.low, declared.high))
     return f"{low}..{high}{' ' + declared.unit if declared.unit else ''}"
 
 
