@@ -80,7 +80,8 @@ def test_every_command_in_the_readme_is_there() -> None:
 
 def test_every_make_target_in_the_readme_is_there() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    shown = set(re.findall(r"\bmake ([a-z]+)\b(?=[ `\n·=A-Z])", "\n".join(re.findall(r"`[^`]+`", readme()))))
+    code = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", readme()) + re.findall(r"^\$ (.+)$", readme(), flags=re.MULTILINE)
+    shown = set(re.findall(r"\bmake ([a-z]+)\b", "\n".join(code)))
     assert {"run", "test"} <= targets
     assert shown <= targets
 
