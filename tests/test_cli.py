@@ -431,3 +431,20 @@ def test_a_pipe_gets_each_row_on_one_line(call, told) -> None:
 def test_a_score_without_value_is_shown_as_a_gap() -> None:
     metrics = {"f1": {"value": 0.94, "low": 0.9125, "high": 1.0}, "roc_auc": {"value": None, "low": None, "high": None}}
     assert format_metrics(metrics) == "f1 0.940 [0.912, 1.000], roc_auc –"
+
+
+def test_schema_alone_is_a_json_schema(workplace) -> None:
+    schema = json.loads(workplace.pinmill("params", "tiny", "--schema").stdout)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert {"workflow", "source", "run"} <= set(schema["properties"])
+
+
+def test_a_text_may_start_with_a_brace(trained) -> None:
+    assert trained.json("predict", "tiny", "{win a free prize")["label"] == "spam"
+
+
+def test_a_missing_source_and_a_path_for_a_workflow_are_wrong_use(workplace) -> None:
+    workplace.params("workflow: tiny\ntext: text\n")
+    assert "source is missing" in workplace.pinmill("run", "tiny", code=2).stderr
+    assert "is no workflow" in workplace.pinmill("run", "../tiny", code=2).stderr
+    assert "is no workflow" in workplace.pinmill("runs", "../..", code=2).stderr

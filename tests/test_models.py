@@ -128,3 +128,13 @@ def test_a_version_that_none_or_several_have_is_refused(given: str, message: str
 def test_an_empty_version_is_none_though_there_is_only_one_model() -> None:
     with pytest.raises(ChampionError):
         find_model(SHORT[:1], "")
+
+
+def test_a_damaged_version_is_listed_and_hides_no_other(trained) -> None:
+    folder = trained.root / "outputs/pins/tiny-model"
+    trained.pinmill("run", "tiny", "--set", "model={logisticregression__C: 1}", code=None)
+    old, new = sorted(version.name for version in folder.iterdir())
+    (folder / old / "data.txt").write_text("not what was written")
+    assert [(model["version"], model["status"]) for model in trained.json("models", "tiny")][0] == (old, "damaged")
+    assert new in trained.pinmill("models", "tiny").stdout
+    assert {pin["name"]: pin["type"] for pin in trained.json("pins")}["tiny-model"] == "file"

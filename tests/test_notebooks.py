@@ -15,6 +15,7 @@ import pytest
 from nbclient import NotebookClient
 from pinmill.board import Board
 from pinmill.champion import read_champion
+from pinmill.metrics import METRICS
 from pinmill.notebook import parse_declarations, read_cells, read_front_matter, read_stage, read_stages, read_tags
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -253,3 +254,16 @@ def test_an_edited_parameters_cell_wins_over_the_params_file_also_when_it_was_sa
         "ParameterError",
         "1 problem in params/other.yaml: test_fraction: 7.0 is outside 0.01..0.9 (01-prepare, parameter test_fraction)",
     )
+
+
+def test_metrics_to_choose_from_are_those_that_there_are() -> None:
+    declared = read_stage(ROOT / "notebooks" / "03-evaluate.ipynb").declarations
+    assert set(declared["metrics"].choices) == set(declared["thresholds"].choices) == set(METRICS)
+
+
+def test_several_texts_of_which_some_are_missing_train(workplace) -> None:
+    rows = [f"t{n} {'good' if n % 2 else 'bad'},{'more' if n % 3 else ''},{n % 2}" for n in range(120)]
+    (workplace.root / "two.csv").write_text("\n".join(["title,body,label", *rows]) + "\n")
+    workplace.params("workflow: two\nsource: two.csv\ntext: [title, body]\ncv: 0\ndraws: 20\n", "two")
+    workplace.pinmill("run", "two")
+    assert workplace.json("predict", "two", '{"title": "good", "body": "more"}')["label"] == 1

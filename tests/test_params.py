@@ -1,5 +1,6 @@
 """The params file: read with its lines, checked as a whole, before any kernel starts."""
 
+import re
 import time
 from pathlib import Path
 
@@ -44,7 +45,10 @@ STAGES = [make_stage("prepare", PREPARE), make_stage("train", TRAIN)]
 
 
 def parse(text: str, **settings: str):
-    return parse_params(text, workflow="w", where="params/w.yaml", settings=settings)
+    """Parse a params file that also names its workflow, in a last line that moves no other."""
+    named = "workflow" in text or not re.match(r"[\w]+:", text)
+    whole = text if named else f"{text}workflow: w\n"
+    return parse_params(whole, workflow="w", where="params/w.yaml", settings=settings)
 
 
 def check(text: str, **settings: str):
@@ -65,12 +69,24 @@ def test_values_come_with_their_lines() -> None:
     assert params.problems == ()
 
 
-@pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n"])
-def test_an_empty_file_is_a_workflow_of_defaults(text: str) -> None:
-    assert check(text)[0] == {
-        "workflow": "w", "source": "", "text": [], "split": "hash", "test_fraction": 0.2, "positive": None,
-        "model": {}, "cv": 3, "wait": 1.0, "debug": False, "kind": "a",
-    }  # fmt: skip
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n", "null\n"])
+def test_an_empty_file_is_refused_with_what_it_needs(text: str) -> None:
+    with pytest.raises(ParameterError, match=r"params/w.yaml"):
+        parse_params(text, workflow="w", where="params/w.yaml", settings={})
+
+
+def test_a_file_that_does_not_name_its_workflow_is_refused() -> None:
+    # plain papermill hands over the file's lines: without this one it would write another workflow's pins
+    params = parse_params("cv: 2\n", workflow="w", where="params/w.yaml", settings={})
+    assert params.problems == ("workflow is missing: add the line 'workflow: w' (params/w.yaml)",)
+
+
+def test_choices_hold_for_each_item_of_a_list_and_each_key_of_a_mapping() -> None:
+    listed = Declaration("metrics", "list[str]", [], "names", choices=("f1", "accuracy"))
+    mapped = Declaration("thresholds", "dict[str, float]", {}, "bounds", choices=("f1", "accuracy"))
+    assert check_value(["f1", "accuracy"], listed) is None
+    assert check_value(["f1", "acuracy"], listed) == "'acuracy' is none of f1, accuracy. Did you mean 'accuracy'?"
+    assert check_value({"acc": 0.5}, mapped).startswith("'acc' is none of f1, accuracy")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +178,7 @@ def test_set_lays_values_over_the_file_and_reads_them_as_yaml() -> None:
 
 
 def test_set_names_every_assignment_that_is_none() -> None:
-    params = override(parse(""), ["cv", "workflow=other"])
+    params = override(parse("workflow: w\n"), ["cv", "workflow=other"])
     assert params.problems == (
         "--set cv has no '=': --set name=value was expected",
         "workflow cannot be changed by --set: name the other workflow instead",

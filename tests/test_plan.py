@@ -53,7 +53,7 @@ def test_a_plan_knows_each_value_and_where_it_comes_from(small) -> None:
 
 
 def test_a_plan_is_refused_with_all_problems_at_once(small) -> None:
-    small.params("source: numbers.txt\npwoer: 2\n", "small")
+    small.params("source: numbers.txt\npwoer: 2\nworkflow: small\n", "small")
     with pytest.raises(ParameterError, match=r"2 problems in params/small.yaml: .*'pwoer'.*; .*score"):
         make_plan(Project(small.root, {}), "small", job="train", assignments=["score=2"])
 
@@ -62,12 +62,12 @@ def test_a_workflow_may_replace_a_stage_s_notebook(small) -> None:
     (small.root / "notebooks" / "02-train.ipynb").rename(small.root / "mine.ipynb")
     path = small.root / "mine.ipynb"
     path.write_text(path.read_text().replace("job: train", "job: train\\n  stage: train"))
-    small.params("source: numbers.txt\nrun:\n  notebooks: {train: mine.ipynb}\n", "small")
+    small.params("source: numbers.txt\nrun:\n  notebooks: {train: mine.ipynb}\nworkflow: small\n", "small")
     plan = make_plan(Project(small.root, {}), "small", job="train", assignments=[])
     assert {stage.name: stage.stem for stage in plan.stages}["train"] == "mine"
 
 
 def test_a_missing_notebook_of_a_workflow_is_named(small) -> None:
-    small.params("run: {notebooks: {train: nowhere.ipynb}}\n", "small")
+    small.params("run: {notebooks: {train: nowhere.ipynb}}\nworkflow: small\n", "small")
     with pytest.raises(ProjectError, match=r"no notebook at .*nowhere.ipynb"):
         make_plan(Project(small.root, {}), "small", job="train", assignments=[])

@@ -342,3 +342,19 @@ def test_plain_papermill_runs_every_notebook_and_moves_nothing(trained: Workplac
     }
     shown = (trained.root / record["stages"][3]["executed"]).read_text()
     assert not any(names[0] in shown for names in made.values())
+
+
+def test_a_page_that_cannot_be_published_is_a_warning_and_the_champion_is_in_the_record(small: Workplace) -> None:
+    blocked = small.root / "reports/_pages/small/model-card.html"
+    blocked.mkdir(parents=True)
+    small.pinmill("run", "small")
+    record = last_run(small)
+    assert (record["status"], record["champion_after"]) == ("succeeded", record["candidate"])
+    assert small.json("champion", "small")["version"] == record["candidate"]
+    assert [warning.split(":")[0] for warning in record["warnings"]] == ["the champion's page was not replaced"]
+
+
+def test_forced_stages_say_what_else_changed(small_trained: Workplace) -> None:
+    small_trained.params("workflow: small\nsource: numbers.txt\npower: 2\n", "small")
+    said = small_trained.pinmill("run", "small", "--force", "--explain").stderr
+    assert "forced; parameter power 1 → 2" in said

@@ -51,3 +51,8 @@ def test_every_nesting_is_scrubbed_keys_too_and_the_rest_left_alone() -> None:
 def test_the_longer_secret_goes_first_so_that_no_end_of_it_stays() -> None:
     hidden = hidden_values(["A", "B"], {"A": "pass", "B": "password1"})
     assert scrub("password1 pass", hidden) == "[secret] [secret]"
+
+
+def test_token_and_query_values_of_a_secret_address_are_hidden_too() -> None:
+    settings = {"URL": "https://TOKEN1@host.example/x?sig=KEYKEYKEY&page=2"}
+    assert hidden_values(["URL"], settings) == [settings["URL"], "KEYKEYKEY", "TOKEN1"]

@@ -442,3 +442,22 @@ def test_freshness_is_light():
         env={"PYTHONPATH": ":".join(sys.path)},
     )
     assert found.stdout == "[]\n"
+
+
+def test_rows_are_numbered_anew_whatever_index_they_came_with(tmp_path: Path) -> None:
+    (tmp_path / "twice.py").write_text(
+        "import pandas\n\ndef rows():\n    one = pandas.DataFrame({'a': [1]})\n    return pandas.concat([one, one])\n"
+    )
+    assert read_source("twice:rows", root=tmp_path).frame.index.tolist() == [0, 1]
+
+
+def test_a_data_pin_is_a_source_without_its_old_split(tmp_path: Path) -> None:
+    board = Board(tmp_path / "pins")
+    frame = pd.DataFrame({"text": ["a"], "_part": ["train"], "_hash": ["0"]})
+    board.write_table("w-data", frame, facts={}, lineage={})
+    assert list(read_source("pin:w-data", root=tmp_path, board=board).frame) == ["text"]
+
+
+def test_a_zip_as_pandas_writes_it_is_read(tmp_path: Path) -> None:
+    pd.DataFrame({"a": [1, 2]}).to_csv(tmp_path / "t.zip", index=False)
+    assert read_source("t.zip", root=tmp_path).frame.to_dict("list") == {"a": [1, 2]}

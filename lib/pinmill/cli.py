@@ -4,11 +4,12 @@ import getpass
 import json
 import signal
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
-from pinmill.errors import ChampionError, PinmillError
+from pinmill.errors import ChampionError, IntegrityError, PinmillError
 from pinmill.project import Project, open_project
 from pinmill.version import now_utc
 
@@ -90,7 +91,7 @@ def run(
         with open_progress() as progress:
             record = run_job(project, plan, progress, explain=explain)
     except KeyboardInterrupt:
-        print("interrupted; nothing was promoted. The next run takes up what is finished.", file=sys.stderr)
+        print(f"interrupted. The next run takes up what is finished; see: pinmill runs {workflow}", file=sys.stderr)
         raise typer.Exit(EXIT_CODES["interrupted"]) from None
     print_outcome(project, record)
     raise typer.Exit(EXIT_CODES[record.status])
@@ -136,9 +137,10 @@ def runs(
 
     project = open_project()
     folder = project.outputs / "runs"
-    if workflow and not (folder / workflow).is_dir():
+    names = sorted(path.name for path in folder.glob("*") if path.is_dir())
+    if workflow and workflow not in names:
         load_workflow(project, workflow)  # says so when there is no such workflow
-    names = [workflow] if workflow else sorted(path.name for path in folder.glob("*") if path.is_dir())
+    names = [workflow] if workflow else names
     records = [record for name in names for record in read_records(project.runs_folder(name))]
     records.sort(key=lambda record: record.run, reverse=True)
     if as_json:
@@ -152,7 +154,11 @@ def runs(
 
 
 @app.command()
-def params(workflow: Workflow, as_json: AsJson = False) -> None:
+def params(
+    workflow: Workflow,
+    as_json: AsJson = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print only the JSON Schema, for an editor.")] = False,
+) -> None:
     """List the parameters of a workflow: value, type, default, meaning, and the notebooks that take them.
 
     With --json: the same, and a JSON Schema for editors.
@@ -167,6 +173,9 @@ def params(workflow: Workflow, as_json: AsJson = False) -> None:
     project = open_project()
     given = load_workflow(project, workflow)
     stages = read_notebooks(project, given)
+    if schema:
+        print_json(read_schema(stages))
+        return
     values, _ = check_params(given, stages, project.settings)
     listed = [
         {
@@ -193,11 +202,14 @@ def pins(context: typer.Context, as_json: AsJson = False) -> None:
     board = open_project().board
     listed = []
     for name in board.names():
-        pin, count = board.pin(name), len(board.versions(name))
-        listed.append(
-            {"name": name, "version": pin.version, "versions": count, "type": pin.type, "bytes": pin.size}
-            | {"sha256": pin.sha256, "created": pin.created.isoformat(), "run": pin.lineage.get("run")}
-        )
+        versions = board.versions(name)
+        row = {"name": name, "version": versions[-1], "versions": len(versions), "type": "damaged"}
+        row |= dict.fromkeys(("bytes", "sha256", "created", "run"))
+        with suppress(IntegrityError):  # one that is damaged must not hide the others
+            pin = board.pin(name, versions[-1])
+            row |= {"type": pin.type, "bytes": pin.size, "sha256": pin.sha256}
+            row |= {"created": pin.created.isoformat(), "run": pin.lineage.get("run")}
+        listed.append(row)
     if as_json:
         print_json(listed)
         return
@@ -241,7 +253,7 @@ def models(workflow: Workflow, as_json: AsJson = False) -> None:
         print_json(listed)
         return
     rows = [
-        {**model, "metrics": format_metrics(model["metrics"]), "trained (UTC)": model["created"][:19]}
+        {**model, "metrics": format_metrics(model["metrics"]), "trained (UTC)": (model["created"] or "")[:19]}
         for model in reversed(listed)
     ]
     print_table(rows, ["version", "status", "metrics", "by", "trained (UTC)", "changed"])
@@ -354,3 +366,6 @@ def main() -> None:
     except PinmillError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"{type(error).__name__}: {error}. Look at the disk and its permissions.", file=sys.stderr)
+        sys.exit(PinmillError.exit_code)

@@ -11,6 +11,8 @@ from filelock import FileLock, Timeout
 
 from pinmill.errors import LockedError, RunError
 
+CLOCK_STEP = 60.0  # s: the clock may be set while a process lives; a pid is not given again within a minute
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -27,7 +29,7 @@ def is_alive(pid: int, born: float) -> bool:
 
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - born) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return abs(process.create_time() - born) < CLOCK_STEP and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

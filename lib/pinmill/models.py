@@ -5,7 +5,10 @@ from typing import Any
 
 from pinmill.board import Board, Pin
 from pinmill.champion import read_history, replay
-from pinmill.errors import ChampionError, PinNotFoundError, did_you_mean
+from pinmill.errors import ChampionError, IntegrityError, PinNotFoundError, did_you_mean
+
+UNKNOWN = ("gate", "by", "created", "run", "sha256")
+DAMAGED = {"status": "damaged", "metrics": {}, "changed": [], **dict.fromkeys(UNKNOWN)}
 
 
 def describe_changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
@@ -35,7 +38,10 @@ def read_decisions(board: Board, workflow: str) -> dict[str, dict[str, Any]]:
     """The newest decision of the gate by the SHA-256 of the model: passed, reasons, headline metrics, run."""
     decisions = {}
     for version in board.versions(f"{workflow}-metrics"):
-        pin = board.pin(f"{workflow}-metrics", version)
+        try:
+            pin = board.pin(f"{workflow}-metrics", version)
+        except IntegrityError:
+            continue  # `pinmill pins verify` tells; its model is listed as not evaluated
         decisions[pin.facts["candidate_sha256"]] = {**pin.facts, "run": pin.lineage.get("run")}
     return decisions
 
@@ -64,7 +70,11 @@ def list_models(board: Board, workflow: str) -> list[dict[str, Any]]:
     decisions = read_decisions(board, workflow)
     models, before = [], None
     for version in versions:
-        pin = board.pin(name, version)
+        try:
+            pin = board.pin(name, version)
+        except IntegrityError as error:
+            models.append({**DAMAGED, "version": version, "reasons": [str(error)]})
+            continue
         decision = decisions.get(pin.sha256, {})
         passed = decision.get("passed")
         models.append(

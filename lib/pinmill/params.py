@@ -90,7 +90,7 @@ def parse_params(text: str, *, workflow: str, where: str, settings: Mapping[str,
     try:
         root = loader.get_single_node()
         if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == NOTHING):
-            return Params(workflow, where, {"workflow": workflow}, {})
+            raise ParameterError(f"{where} is empty: add at least the lines 'workflow: {workflow}' and 'source: …'.")
         if not isinstance(root, yaml.MappingNode):
             raise ParameterError(f"{where} is not a mapping: lines such as 'label: rating' were expected.")
         values: dict[str, Any] = {}
@@ -111,7 +111,9 @@ def parse_params(text: str, *, workflow: str, where: str, settings: Mapping[str,
         raise ParameterError(f"{where} is not YAML: {' '.join(str(error).split())}.") from None
     finally:
         loader.dispose()
-    if values.setdefault("workflow", workflow) != workflow:
+    if "workflow" not in values:  # plain papermill hands over what stands in the file, and nothing else
+        problems.append(f"workflow is missing: add the line 'workflow: {workflow}' ({where})")
+    elif values["workflow"] != workflow:
         problems.append(f"workflow is {values['workflow']!r}, the file's name says {workflow!r} ({lines['workflow']})")
     return Params(workflow, where, values, lines, tuple(problems))
 
@@ -148,7 +150,7 @@ def override(params: Params, assignments: Iterable[str]) -> Params:
         except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2020-13-45
             values[name] = text
         lines[name] = f"--set {name}"
-    if values["workflow"] != params.workflow:
+    if values.get("workflow", params.workflow) != params.workflow:
         problems.append("workflow cannot be changed by --set: name the other workflow instead")
     return Params(params.workflow, params.where, values, lines, tuple(problems))
 
@@ -176,9 +178,10 @@ def check_value(value: Any, declared: Declaration) -> str | None:
     except ValidationError:
         hint = " (quote it: YAML reads yes, no, on and off as booleans)" if isinstance(value, bool) else ""
         return f"{value!r} is {type(value).__name__}, {declared.type} was expected{hint}"
-    if declared.choices and str(value) not in declared.choices and not is_open_choice(str(value), declared.choices):
-        close = did_you_mean(str(value), declared.choices)
-        return f"{value!r} is none of {', '.join(declared.choices)}.{close}".rstrip(".")
+    for choice in (value if isinstance(value, list | dict) else [value]) if declared.choices else []:
+        if str(choice) not in declared.choices and not is_open_choice(str(choice), declared.choices):
+            close = did_you_mean(str(choice), declared.choices)
+            return f"{choice!r} is none of {', '.join(declared.choices)}.{close}".rstrip(".")
     numbers = value if isinstance(value, list) else [value]
     for number in numbers:
         if isinstance(number, int | float) and not isinstance(number, bool) and not in_range(number, declared):

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pinmill.errors import ProjectError, did_you_mean
+from pinmill.errors import ParameterError, ProjectError, did_you_mean
 from pinmill.notebook import Stage, order_stages, read_stages
-from pinmill.params import Params, RunSettings, check_params, load_params, override
+from pinmill.params import WORKFLOW, Params, RunSettings, check_params, load_params, override
 from pinmill.project import Project
 
 
@@ -30,6 +30,8 @@ class Plan:
 
 def load_workflow(project: Project, workflow: str) -> Params:
     """The params file of a workflow of this project. Raises ParameterError."""
+    if not WORKFLOW.fullmatch(workflow):
+        raise ParameterError(f"{workflow!r} is no workflow: the name of a file in params/ was expected, without .yaml.")
     file = project.params_file(workflow)
     return load_params(file, where=project.relative(file), settings=project.settings, workflows=project.workflows())
 
@@ -50,6 +52,10 @@ def make_plan(
     every = read_notebooks(project, params)
     values, settings = check_params(params, every, project.settings)
     stages = order_stages(every, job)
+    if any("source" in stage.reads for stage in stages) and not values.get("source"):
+        raise ParameterError(
+            f"1 problem in {params.where}: source is missing: a path, an address, a SQL URL, pin:NAME …"
+        )
     origins = dict.fromkeys(values, "default") | dict.fromkeys(params.values, "params file")
     origins |= {assignment.partition("=")[0]: "--set" for assignment in assignments}
     forced = find_forced(stages, force=force, start_from=start_from)

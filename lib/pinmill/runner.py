@@ -2,9 +2,11 @@
 
 import json
 import logging
+import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -109,7 +111,8 @@ def finish(work: Work) -> RunRecord:
         work.save(end(work.record, "failed", str(scrub(str(error), work.hidden))))
     except KeyboardInterrupt:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the cell given up would be told with a traceback
-        work.save(end(work.record, "interrupted", "interrupted by a signal"))
+        if not work.record.ended:
+            work.save(end(work.record, "interrupted", "interrupted by a signal"))
         raise
     except Exception as error:
         work.progress.say(scrub(traceback.format_exc(), work.hidden))  # a defect of ours: told whole
@@ -174,15 +177,15 @@ def read_outside(work: Work, stage: Stage) -> str | None:
 
 def find_reusable(work: Work, stage: Stage, parts: Mapping[str, Any]) -> tuple[StageRecord | None, list[str]]:
     """The earlier execution that may stand for this one, or None and the reasons."""
-    if stage.name in work.plan.forced:
-        return None, ["forced"]
-    if parts["outside"] is None:
-        return None, ["nobody can tell whether the source changed, so it is read every time"]
     result = read_result(work.folder, stage, digest_parts(parts)) or read_result(work.folder, stage)
     if result is None:
         return None, ["it never ran before"]
-    now = {**parts, "modules": hash_modules(result.parts["modules"])}
-    if changed := explain_difference(result.parts, now):
+    changed = explain_difference(result.parts, {**parts, "modules": hash_modules(result.parts["modules"])})
+    if stage.name in work.plan.forced:
+        return None, ["forced", *changed]
+    if parts["outside"] is None:
+        return None, ["nobody can tell whether the source changed, so it is read every time", *changed]
+    if changed:
         return None, changed
     for kind, pin in result.outputs.items():
         if problems := work.project.board.verify(pin["name"], pin["version"]):
@@ -298,17 +301,37 @@ def settle(work: Work) -> None:
     verdict = judge(facts, same_as_last=same, champion=champion, held=find_held(project.board, workflow))
     record = replace(work.record, candidate=facts["candidate"], reasons=verdict.reasons)
     record = render(work, record, verdict.status)  # takes seconds, and what is interrupted moves nothing: so before
-    if verdict.move:
-        champion = move_champion(work, facts["candidate"], " ".join(verdict.reasons), expected=facts["champion"])
-    elif champion and (problems := find_damage(work, champion)):
-        why = f"The same bytes, made again: {problems}"
-        champion = move_champion(work, work.record.output("model")["version"], why, expected=champion.version)
-    record = replace(record, champion_after=champion.version if champion else "")
-    shows_champion = champion and champion.sha256 == facts["candidate_sha256"]
-    if record.page and not same and shows_champion and verdict.status == "succeeded":
-        page = project.root / record.page
-        publish_page(page, stable_page(project, workflow, page.stem))
-    work.save(end(record, verdict.status))
+    with signals_held():  # a champion that moved is in the record, or neither is
+        if verdict.move:
+            champion = move_champion(work, facts["candidate"], " ".join(verdict.reasons), expected=facts["champion"])
+        elif champion and (problems := find_damage(work, champion)):
+            why = f"The same bytes, made again: {problems}"
+            champion = move_champion(work, work.record.output("model")["version"], why, expected=champion.version)
+        record = replace(record, champion_after=champion.version if champion else "")
+        shows_champion = champion is not None and champion.sha256 == facts["candidate_sha256"]
+        if record.page and not same and shows_champion and verdict.status == "succeeded":
+            record = publish(work, record)
+        work.save(end(record, verdict.status))
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def publish(work: Work, record: RunRecord) -> RunRecord:
+    """Give the run's page the stable name; when that fails the record gets a warning, and the champion stays moved."""
+    page = work.project.root / record.page
+    try:
+        publish_page(page, stable_page(work.project, work.plan.workflow, page.stem))
+    except OSError as error:
+        return replace(record, warnings=(*record.warnings, f"the champion's page was not replaced: {error}"))
+    return record
 
 
 def find_damage(work: Work, champion: Champion) -> str:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pinmill.errors import SecretError
 
@@ -36,10 +36,12 @@ def reveal(value: str, settings: Mapping[str, str]) -> str:
 
 
 def hidden_values(names: Iterable[str], settings: Mapping[str, str]) -> list[str]:
-    """What must not be shown: each secret's value and, where it is a URL, the password in it; longest first."""
+    """What must not be shown: each secret's value and, of a URL, password, token and query values; longest first."""
     values = {settings[name] for name in names if settings.get(name)}
-    passwords = {urlsplit(value).password or "" for value in values if "://" in value}
-    every = values | passwords | {unquote(password) for password in passwords}
+    parts = set()
+    for url in (urlsplit(value) for value in values if "://" in value):
+        parts |= {url.password or url.username or "", *(value for _, value in parse_qsl(url.query) if len(value) >= 8)}
+    every = values | parts | {unquote(part) for part in parts}
     return sorted((value for value in every if len(value) >= SHORTEST), key=len, reverse=True)
 
 

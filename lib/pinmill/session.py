@@ -114,7 +114,7 @@ class Run:
         try:
             raw = read_source(
                 reveal(source, self.project.settings),
-                query=query,
+                query=reveal(query, self.project.settings),
                 sha256=sha256,
                 address=address,
                 root=self.project.root,

@@ -67,7 +67,7 @@ def read_source(
     """
     import pandas
 
-    from pinmill.table import load_table
+    from pinmill.table import RESERVED, load_table
 
     kind, shown = kind_of(source), hide_secrets(source)
     if (kind == "sql") != bool(query.strip()):
@@ -81,16 +81,18 @@ def read_source(
         frame = load_function(source, root)()
         if not isinstance(frame, pandas.DataFrame):
             raise SourceError(f"function {source} must return a pandas DataFrame, not a {type(frame).__name__}")
-        return Raw(frame, f"function {source}")
+        return Raw(frame.reset_index(drop=True), f"function {source}")
     pin = find_pin(source, board) if kind == "pin" else None
     data = b"" if pin else _download(source) if kind == "http" else _fetch(source, root)
     found = pin.sha256 if pin else hashlib.sha256(data).hexdigest()
     if sha256 and found != sha256.strip().lower():
         raise SourceError(f"{shown} is not the one promised: SHA-256 {found}, not {sha256}. Correct either")
     if pin:
-        return Raw(board.read_table(pin), f"pin {pin.name}, version {pin.version}", found)
+        frame = board.read_table(pin).drop(columns=list(RESERVED), errors="ignore")  # of a data pin: split it anew
+        return Raw(frame, f"pin {pin.name}, version {pin.version}", found)
     named = next((part for part in source.split("::") if "://" in part), source)  # of a chain: zip://x.csv::s3://…
-    return Raw(load_table(data, named if kind == "file" else re.split("[?#]", named)[0], shown), shown, found)
+    table = load_table(data, named if kind == "file" else re.split("[?#]", named)[0], shown)
+    return Raw(table.reset_index(drop=True), shown, found)
 
 
 def check_source(source: str, *, root: Path, address: str = "") -> None:

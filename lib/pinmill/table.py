@@ -202,7 +202,8 @@ def _unpack(name: str, data: bytes) -> tuple[str, bytes]:
         members = [member for member in archive.namelist() if member[-1] != "/" and "__MACOSX/" not in member]
         if len(members) != 1:
             raise ValueError(f"it holds {len(members)} files, not one")
-        name, data = members[0].lower(), archive.read(members[0])
+        inner = members[0].lower()  # pandas writes t.csv.zip with a member t.csv, but t.zip with one of no suffix
+        name, data = inner if "." in inner else f"{inner}.csv", archive.read(members[0])
     elif name.endswith(".gz"):
         name, data = name.removesuffix(".gz"), gzip.decompress(data)
     suffix = name.rpartition(".")[2]
