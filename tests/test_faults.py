@@ -295,7 +295,7 @@ def test_signal_interrupts_a_run_and_its_kernels(small_trained: Workplace, sent:
     assert (process.returncode, record["status"], alive) == (130, "interrupted", [])
     assert did(record) == {"01-prepare": "reused", "02-train": "interrupted"}
     assert record["ended"]
-    assert "interrupted; nothing was promoted" in said
+    assert "interrupted. The next run takes up what is finished" in said
     assert "Traceback" not in out + said
     assert small_trained.json("champion", "small") == before
 

@@ -135,6 +135,6 @@ def test_a_damaged_version_is_listed_and_hides_no_other(trained) -> None:
     trained.pinmill("run", "tiny", "--set", "model={logisticregression__C: 1}", code=None)
     old, new = sorted(version.name for version in folder.iterdir())
     (folder / old / "data.txt").write_text("not what was written")
-    assert [(model["version"], model["status"]) for model in trained.json("models", "tiny")][0] == (old, "damaged")
+    assert next((model["version"], model["status"]) for model in trained.json("models", "tiny")) == (old, "damaged")
     assert new in trained.pinmill("models", "tiny").stdout
     assert {pin["name"]: pin["type"] for pin in trained.json("pins")}["tiny-model"] == "file"

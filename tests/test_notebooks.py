@@ -225,7 +225,7 @@ START = "import pinmill\n\nrun = pinmill.start(globals())"
 def test_an_edited_parameters_cell_wins_over_the_params_file_also_when_it_was_saved(workplace) -> None:
     """One kernel, and a person who edits and runs the first cells of 01-prepare again and again."""
     for name, fraction in (("tiny", 0.3), ("other", 0.25)):
-        workplace.params(f"source: tiny.csv\ntext: text\ntest_fraction: {fraction}\n", name)
+        workplace.params(f"workflow: {name}\nsource: tiny.csv\ntext: text\ntest_fraction: {fraction}\n", name)
     identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
     for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "first"]):
         subprocess.run(["git", *words], cwd=workplace.root, check=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 import fsspec
 import pandas as pd
 import pytest
+from pinmill.board import Board
 from pinmill.errors import PinNotFoundError, SourceError, SourceNotFoundError
 from pinmill.freshness import freshness
 from pinmill.source import check_source, hide_secrets, kind_of, read_source

@@ -17,8 +17,6 @@ def read_record(text: str, prototype: dict[str, Any]) -> dict[str, Any]:
         try:
             return json.loads(text)
         except ValueError as error:
-            if len(prototype) == 1:  # a text may start with a brace
-                return {next(iter(prototype)): text}
             raise DataError(f"this is no JSON object: {error}. Quote names and texts with double quotes.") from None
     if len(prototype) == 1:
         return {next(iter(prototype)): text}
