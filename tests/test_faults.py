@@ -326,7 +326,7 @@ sys.meta_path.insert(0, Hook())
         process.communicate()
     record = last_run(small_trained)
     assert (process.returncode, record["status"]) == (130, "interrupted")
-    assert "nothing was promoted" in said
+    assert "interrupted. The next run takes up what is finished" in said
     assert small_trained.json("champion", "small") == before
 
 
