@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 import typer
 from pinmill.board import Board
-from pinmill.cli import app, format_metrics, main
+from pinmill.cli import app, main
 from pinmill.runs import read_records
+from pinmill.terminal import format_metrics
 
 OPTIONS = {  # every command and its options; a new one fails here until it is added, with a test below
     "run": {"--job", "--set", "--force", "--from", "--explain"},

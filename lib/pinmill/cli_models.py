@@ -1,0 +1,134 @@
+"""Commands about models: list them, move the champion, ask it."""
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from pinmill.errors import ChampionError
+from pinmill.project import open_project
+from pinmill.terminal import AsJson, Workflow, format_metrics, print_json, print_table
+from pinmill.version import now_utc
+
+app = typer.Typer()
+
+Why = Annotated[str, typer.Option(help="The reason, kept in the champion's history.", show_default=False)]
+
+
+@app.command()
+def models(workflow: Workflow, as_json: AsJson = False) -> None:
+    """List every candidate of a workflow: metrics, gate, status, who, when, what changed since the one before.
+
+    Example: pinmill models docstrings
+    """
+    from pinmill.models import list_models
+
+    listed = list_models(open_project().board, workflow)
+    if as_json:
+        print_json(listed)
+        return
+    rows = [
+        {**model, "metrics": format_metrics(model["metrics"]), "trained (UTC)": (model["created"] or "")[:19]}
+        for model in reversed(listed)
+    ]
+    print_table(rows, ["version", "status", "metrics", "by", "trained (UTC)", "changed"])
+
+
+@app.command()
+def champion(
+    workflow: Workflow,
+    history: Annotated[bool, typer.Option("--history", help="Every promotion and rollback, newest first.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show which model version is served, since when, by whom and why.
+
+    Example: pinmill champion docstrings --history
+    """
+    from dataclasses import asdict
+
+    from pinmill.champion import read_history
+
+    records = read_history(open_project().board, workflow)
+    if not records:
+        raise ChampionError(f"{workflow} has no champion yet. Train and promote one with: pinmill run {workflow}")
+    records = records[::-1] if history else records[-1:]
+    if as_json:
+        print_json([asdict(record) for record in records] if history else asdict(records[0]))
+        return
+    rows = [{**asdict(r), "when (UTC)": r.when, "override": "yes" if r.override else ""} for r in records]
+    print_table(rows, ["version", "action", "when (UTC)", "by", "why", "override"])
+
+
+@app.command(name="promote")
+def promote_command(
+    workflow: Workflow,
+    version: Annotated[str, typer.Argument(help="A model version; a unique beginning or end is enough.")],
+    why: Why,
+    override: Annotated[bool, typer.Option(help="Promote though the gate did not pass it; recorded.")] = False,
+) -> None:
+    """Make a model version the champion.
+
+    Example: pinmill promote docstrings 0k3zz --why "reviewed with the team"
+    """
+    from pinmill.champion import promote, read_champion
+    from pinmill.models import find_model, list_models
+    from pinmill.pages import publish_champion
+
+    project = open_project()
+    model = find_model(list_models(project.board, workflow), version)
+    now = read_champion(project.board, workflow)
+    promoted = promote(
+        project.board,
+        workflow,
+        model["version"],
+        by=getpass.getuser(),
+        why=why,
+        expected=now.version if now else None,
+        override=override,
+        gate=model["gate"],
+        when=now_utc(),
+    )
+    publish_champion(project, workflow, promoted.version)
+    print(f"{workflow}: champion is {promoted.version} (before: {promoted.previous or 'none'})")
+
+
+@app.command(name="rollback")
+def rollback_command(
+    workflow: Workflow,
+    why: Why,
+    to: Annotated[str | None, typer.Option(help="An earlier champion; default: the one before.")] = None,
+) -> None:
+    """Go back to the champion before this one; the version left is held and does not come back by itself.
+
+    Example: pinmill rollback docstrings --why "complaints since Monday"
+    """
+    from pinmill.champion import rollback
+    from pinmill.models import find_model, list_models
+    from pinmill.pages import publish_champion
+
+    project = open_project()
+    target = find_model(list_models(project.board, workflow), to)["version"] if to else None
+    done = rollback(project.board, workflow, by=getpass.getuser(), why=why, to=target, when=now_utc())
+    publish_champion(project, workflow, done.version)
+    print(f"{workflow}: champion is {done.version}; {done.previous} is held")
+
+
+@app.command()
+def predict(
+    workflow: Workflow,
+    text: Annotated[str, typer.Argument(help="A text, or a JSON object with the columns of the prototype.")],
+    as_json: AsJson = False,
+) -> None:
+    """Score one text or record with the champion.
+
+    Example: pinmill predict docstrings "Draw samples from a normal distribution."
+    """
+    from pinmill.predict import predict_one
+
+    scores = predict_one(open_project().board, workflow, text)
+    if as_json:
+        print_json(scores)
+        return
+    print(f"{scores['label']}  ({workflow}, version {scores['version']})")
+    for label, share in sorted(scores.get("probability", {}).items(), key=lambda pair: -pair[1]):
+        print(f"  {share:6.3f}  {label}")

@@ -1,0 +1,60 @@
+"""Commands about the board: list its pins, and verify them."""
+
+from contextlib import suppress
+
+import typer
+
+from pinmill.errors import IntegrityError
+from pinmill.project import open_project
+from pinmill.terminal import AsJson, print_json, print_table
+
+app = typer.Typer(help="The pins on the board.\n\nExample: pinmill pins", invoke_without_command=True)
+
+
+@app.callback()
+def pins(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the pins: newest version of each, how many there are, and the run it came from.
+
+    Example: pinmill pins --json
+    """
+    if context.invoked_subcommand:
+        return
+    board = open_project().board
+    listed = []
+    for name in board.names():
+        versions = board.versions(name)
+        row = {"name": name, "version": versions[-1], "versions": len(versions), "type": "damaged"}
+        row |= dict.fromkeys(("bytes", "sha256", "created", "run"))
+        with suppress(IntegrityError):  # one that is damaged must not hide the others
+            pin = board.pin(name, versions[-1])
+            row |= {"type": pin.type, "bytes": pin.size, "sha256": pin.sha256}
+            row |= {"created": pin.created.isoformat(), "run": pin.lineage.get("run")}
+        listed.append(row)
+    if as_json:
+        print_json(listed)
+        return
+    print_table(listed, ["name", "version", "versions", "type", "bytes", "run"])
+
+
+@app.command()
+def verify(as_json: AsJson = False) -> None:
+    """Read every version of every pin and compare it with its recorded SHA-256. Exit code 1 when one differs.
+
+    Example: pinmill pins verify
+    """
+    board = open_project().board
+    checked = {
+        (name, version): board.verify(name, version) for name in board.names() for version in board.versions(name)
+    }
+    damaged = [
+        {"name": name, "version": version, "problems": problems}
+        for (name, version), problems in checked.items()
+        if problems
+    ]
+    if as_json:
+        print_json({"checked": len(checked), "damaged": damaged})
+    else:
+        print(f"{len(checked)} versions checked, {len(damaged)} damaged")
+        for pin in damaged:
+            print(f"  {pin['name']} {pin['version']}: {'; '.join(pin['problems'])}")
+    raise typer.Exit(1 if damaged else 0)

@@ -1,0 +1,141 @@
+"""Commands about runs: run a job, list what ran, list what a workflow takes."""
+
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from pinmill.project import Project, open_project
+from pinmill.terminal import AsJson, Workflow, print_json, print_table
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    workflow: Workflow,
+    job: Annotated[str, typer.Option(help="The job: the stages that run together.")] = "train",
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another value for a parameter; repeatable.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Run every stage though nothing changed.")] = False,
+    start_from: Annotated[str, typer.Option("--from", metavar="STAGE", help="Run this stage and all after it.")] = "",
+    explain: Annotated[bool, typer.Option(help="Name for every stage what changed since it last ran.")] = False,
+) -> None:
+    """Run a job of a workflow: only the stages whose code, parameters or inputs changed.
+
+    Exit codes: 0 succeeded or nothing to do, 2 wrong use, 3 rejected by the gate, 4 failed, 75 the lock was held.
+
+    Example: pinmill run docstrings --set cv=5 --explain
+    """
+    from pinmill.plan import make_plan
+    from pinmill.progress import open_progress
+    from pinmill.runner import run_job
+    from pinmill.runs import EXIT_CODES
+
+    project = open_project()
+    plan = make_plan(project, workflow, job=job, assignments=assignments or [], force=force, start_from=start_from)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with open_progress() as progress:
+            record = run_job(project, plan, progress, explain=explain)
+    except KeyboardInterrupt:
+        print(f"interrupted. The next run takes up what is finished; see: pinmill runs {workflow}", file=sys.stderr)
+        raise typer.Exit(EXIT_CODES["interrupted"]) from None
+    print_outcome(project, record)
+    raise typer.Exit(EXIT_CODES[record.status])
+
+
+def print_outcome(project: Project, record: Any) -> None:
+    """The end of a run for a person: status, why, champion, card."""
+    from pinmill.pages import stable_page
+    from pinmill.runs import FINISHED
+
+    ran = [stage.notebook for stage in record.stages if stage.status == "ran"]
+    nothing = "; nothing changed, so nothing ran" if record.status in FINISHED else ""
+    did = f"; ran {', '.join(ran)}" if ran else nothing
+    print(f"{record.workflow}: {record.status} (run {record.run}{did})")
+    if record.error:
+        print(f"{record.error}", file=sys.stderr)
+    for warning in record.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for reason in record.reasons:
+        print(f"  gate      {reason}")
+    if record.champion_after:
+        moved = record.champion_after != record.champion_before
+        print(f"  champion  {record.champion_after}" + f" (before: {record.champion_before or 'none'})" * moved)
+    stable = stable_page(project, record.workflow, "model-card")
+    if stable.is_file():
+        print(f"  card      {project.relative(stable)}")
+    if record.status == "rejected" and record.page:
+        print(f"  rejected  {record.page}")
+
+
+@app.command()
+def runs(
+    workflow: Annotated[str | None, typer.Argument(help="Only this workflow.")] = None, as_json: AsJson = False
+) -> None:
+    """List the runs, newest first, with their status.
+
+    Example: pinmill runs docstrings --json
+    """
+    from dataclasses import asdict
+
+    from pinmill.plan import load_workflow
+    from pinmill.runs import read_records
+
+    project = open_project()
+    folder = project.outputs / "runs"
+    names = sorted(path.name for path in folder.glob("*") if path.is_dir())
+    if workflow and workflow not in names:
+        load_workflow(project, workflow)  # says so when there is no such workflow
+    names = [workflow] if workflow else names
+    records = [record for name in names for record in read_records(project.runs_folder(name))]
+    records.sort(key=lambda record: record.run, reverse=True)
+    if as_json:
+        print_json([asdict(record) for record in records])
+        return
+    rows = [
+        {**asdict(r), "started (UTC)": r.started[:19], "ran": [s.notebook for s in r.stages if s.status == "ran"]}
+        for r in records
+    ]
+    print_table(rows, ["run", "workflow", "job", "status", "started (UTC)", "ran", "error"])
+
+
+@app.command()
+def params(
+    workflow: Workflow,
+    as_json: AsJson = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print only the JSON Schema, for an editor.")] = False,
+) -> None:
+    """List the parameters of a workflow: value, type, default, meaning, and the notebooks that take them.
+
+    With --json: the same, and a JSON Schema for editors.
+
+    Example: pinmill params docstrings --json
+    """
+    from dataclasses import asdict
+
+    from pinmill.params import check_params, find_declarations, read_schema
+    from pinmill.plan import load_workflow, read_notebooks
+
+    project = open_project()
+    given = load_workflow(project, workflow)
+    stages = read_notebooks(project, given)
+    if schema:
+        print_json(read_schema(stages))
+        return
+    values, _ = check_params(given, stages, project.settings)
+    listed = [
+        {
+            **asdict(declared),
+            "value": values[name],
+            "used in": [stage.stem for stage in stages if name in stage.declarations],
+        }
+        for name, declared in find_declarations(stages).items()
+    ]
+    if as_json:
+        print_json({"parameters": listed, "schema": read_schema(stages)})
+        return
+    print_table(listed, ["name", "value", "type", "default", "meaning", "used in"])
