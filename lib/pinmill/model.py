@@ -13,6 +13,8 @@ ALLOWED_TYPES = (
     "collections.OrderedDict",
     "functools.partial",  # boosting on categories holds one of check_array; it can hold no function but trusted ones
     "numpy.dtype",  # in SimpleImputer
+    "pinmill.columns.calendar",
+    "pinmill.columns.calendar_names",
     "scipy.sparse._csr.csr_array",
     "scipy.sparse._csr.csr_matrix",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
