@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pinmill.lineage
 from pinmill.board import Board
-from pinmill.lineage import hash_file, parse_git_status, read_git, read_lineage
+from pinmill.lineage import hash_file, parse_git_status, read_cpu, read_git, read_lineage
 
 LIB = Path(pinmill.lineage.__file__).parents[1]
 COMMIT = ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "-m", "first"]
@@ -41,7 +41,7 @@ def test_lineage_records_everything_and_fits_into_a_pin(tmp_path: Path) -> None:
     assert lineage["packages"]["numpy"] == importlib.metadata.version("numpy")
     assert set(lineage) == {
         "run", "stage", "inputs", "parameters", "seed", "time", "python", "git", "lock", "platform", "threads",
-        "packages", "blas",
+        "packages", "blas", "cpu",
     }  # fmt: skip
     board = Board(tmp_path / "pins")
     board.write_json("p", 1, facts={}, lineage=lineage)
@@ -81,6 +81,15 @@ def test_git_status_of_a_changed_file_is_dirty() -> None:
     assert parse_git_status(clean) == {"commit": "0123abcd", "dirty": False}
     assert parse_git_status(clean + "1 .M N... 100644 100644 100644 1 1 a.py\n")["dirty"]
     assert parse_git_status("# branch.oid (initial)\n")["commit"] is None
+
+
+def test_cpu_is_the_model_name_that_linux_tells(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(
+        "processor\t: 0\nmodel\t\t: 85\nmodel name\t: A: fine CPU @ 2 GHz\n\nmodel name\t: B\n"
+    )
+    assert read_cpu(tmp_path / "cpuinfo") == "A: fine CPU @ 2 GHz"
+    (tmp_path / "arm").write_text("processor\t: 0\nBogoMIPS\t: 50.00\n")
+    assert read_cpu(tmp_path / "arm") == read_cpu(tmp_path / "absent") == platform.processor()
 
 
 def test_blas_is_read_only_where_numpy_is_at_work() -> None:

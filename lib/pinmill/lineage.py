@@ -39,6 +39,7 @@ def read_lineage(
         "packages": {name: metadata.version(name) for name in PACKAGES.split()},
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "cpu": read_cpu(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "blas": read_blas(),
         "time": clock().astimezone(UTC).isoformat(timespec="microseconds"),
@@ -66,6 +67,13 @@ def parse_git_status(status: str) -> dict[str, Any]:
     lines = status.splitlines()
     commit = lines[0].removeprefix("# branch.oid ")
     return {"commit": None if commit == "(initial)" else commit, "dirty": any(line[0] != "#" for line in lines)}
+
+
+def read_cpu(info: Path = Path("/proc/cpuinfo")) -> str:
+    """The model name of the processor, as Linux tells it in `info`, or as Python knows it; empty when unknown."""
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def read_blas() -> list[dict[str, Any]]:
