@@ -44,7 +44,7 @@ class Board:
 
     def latest(self, name: str) -> str:
         """The version committed last; PinNotFoundError if there is none."""
-        last = next(self._storage.committed(check_name(name)), None)
+        last = self._storage.last(check_name(name))
         if last is None:
             raise PinNotFoundError(self._not_found(name))
         return last
@@ -119,6 +119,22 @@ class Board:
             return [str(error)]
         return []
 
+    def remove(self, name: str, version: str) -> None:
+        """Take a version off the board, whole or not at all. Raises PinNotFoundError, and BoardError for the last one.
+
+        Stock pins cannot list a pin without versions.
+        """
+        with self.lock(name):
+            versions = self.versions(name)
+            if version not in versions:
+                raise PinNotFoundError(self._not_found(name, version))
+            if version == versions[-1]:
+                raise BoardError(f"{version} is the last version of {name}, which is never removed")
+            try:
+                self._storage.remove(name, version)
+            except OSError as error:
+                raise BoardError(f"could not remove {name}/{version} from {self.url}: {error}") from error
+
     def lock(self, name: str) -> "FileLock":
         """The pin's lock, for `with`: one holder among processes and threads; the same thread may take it again."""
         from filelock import FileLock
@@ -130,18 +146,27 @@ class Board:
     def _write(
         self, name: str, kind: str, file: str, data: bytes, facts: Doc, lineage: Doc, title: str, guard: Guard
     ) -> Pin:
+        from concurrent.futures import ThreadPoolExecutor
+
         import xxhash
 
         check_name(name)
-        files = {check_file_name(file): hashlib.sha256(data).hexdigest()}
+        check_file_name(file)
         facts, lineage = plain(facts, "facts"), plain(lineage, "lineage")
         try:
-            with self.lock(name):
+            with ThreadPoolExecutor(1) as hashing, self.lock(name):
+                sha256 = hashing.submit(lambda: hashlib.sha256(data).hexdigest())  # while the file is written
                 now, last = self._clock().astimezone(UTC), next(self._storage.committed(name), None)
-                pin = Pin(name, next_version(now, last), kind, files, len(data), now, title, facts, lineage)
-                metadata = render_metadata(pin, pin_hash=xxhash.xxh64_hexdigest(data))
-                self._storage.commit(name, pin.version, file, data, metadata, guard or (lambda: None))
-                return pin
+                version = next_version(now, last)
+
+                def describe() -> Pin:
+                    return Pin(name, version, kind, {file: sha256.result()}, len(data), now, title, facts, lineage)
+
+                def render() -> bytes:
+                    return render_metadata(describe(), pin_hash=xxhash.xxh64_hexdigest(data))
+
+                self._storage.commit(name, version, file, data, render, guard or (lambda: None))
+                return describe()
         except OSError as error:
             said = f"{error.strerror or error}: nothing of it is visible; see to that, then write again"
             raise BoardError(f"could not write {name} to {self.url}: {said}") from error

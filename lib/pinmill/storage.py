@@ -5,11 +5,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pinmill.version import VERSION
 
 DATA_TXT = "data.txt"  # the metadata of a version, by the name that stock pins looks for
+
+Render = Callable[[], bytes]  # the bytes of `data.txt`; waits until the file is hashed
 
 
 class Folder:
@@ -30,28 +33,57 @@ class Folder:
         listed = sorted(os.listdir(folder), reverse=True) if folder.is_dir() else []
         return (version for version in listed if VERSION.fullmatch(version) and (folder / version / DATA_TXT).is_file())
 
+    def last(self, name: str) -> str | None:
+        """The version committed last, however many there are: as its writer noted, if nothing changed since."""
+        folder = self.root / name
+        with suppress(OSError, ValueError):
+            changed, version = self._note(name).read_text().split()
+            if changed == str(folder.stat().st_ctime_ns) and (folder / version / DATA_TXT).is_file():
+                return version
+        return next(self.committed(name), None)
+
     def read(self, name: str, version: str, file: str) -> bytes:
         """The bytes of one file, unverified; FileNotFoundError if it is not there."""
         return (self.root / name / version / file).read_bytes()
 
-    def commit(self, name: str, version: str, file: str, data: bytes, metadata: bytes, guard: Callable) -> None:
-        """Make the version visible, by one rename just after `guard`. The caller holds the lock of the pin."""
+    def commit(self, name: str, version: str, file: str, data: bytes, render: Render, guard: Callable) -> None:
+        """Make the version visible, by one rename just after `guard`. The caller holds the lock of the pin.
+
+        `render` returns the metadata; it is called when the file is written.
+        """
         staged, pin = self.staging / name, self.root / name
         shutil.rmtree(staged, ignore_errors=True)  # of a writer that died: a living one would hold the lock
         try:
             (staged / version).mkdir(parents=True)
             (staged / version / file).write_bytes(data)
-            (staged / version / DATA_TXT).write_bytes(metadata)
-            for path in (staged / version / file, staged / version / DATA_TXT, staged / version, staged):
+            _sync(staged / version / file)
+            (staged / version / DATA_TXT).write_bytes(render())
+            for path in (staged / version / DATA_TXT, staged / version, staged):
                 _sync(path)
             self.root.mkdir(parents=True, exist_ok=True)
             first = not pin.exists()  # stock pins cannot list the versions of an empty folder: it comes with its first
             source, target = (staged, pin) if first else (staged / version, pin / version)
+            self._note(name).unlink(missing_ok=True)  # first, so that no death leaves a note of an older version
             guard()
             os.rename(source, target)
             _sync(target.parent)
+            with suppress(OSError):  # without a note the versions are listed
+                self._note(name).write_text(f"{pin.stat().st_ctime_ns} {version}")
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+
+    def remove(self, name: str, version: str) -> None:
+        """Take the version off the board, by one rename, and delete it. The caller holds the lock of the pin."""
+        staged = self.staging / name
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        os.rename(self.root / name / version, staged / version)
+        _sync(self.root / name)
+        shutil.rmtree(staged, ignore_errors=True)
+
+    def _note(self, name: str) -> Path:
+        """Where the last writer of a pin notes its version, and when the pin's folder changed then."""
+        return self.locks / f"{name}.latest"
 
 
 class Objects:
@@ -78,16 +110,24 @@ class Objects:
         found = [path[-2] for path in paths if path[-1] == DATA_TXT and VERSION.fullmatch(path[-2])]
         return iter(sorted(found, reverse=True))
 
+    def last(self, name: str) -> str | None:
+        return next(self.committed(name), None)
+
     def read(self, name: str, version: str, file: str) -> bytes:
         return self.fs.cat_file(f"{self.root}/{name}/{version}/{file}")
 
-    def commit(self, name: str, version: str, file: str, data: bytes, metadata: bytes, guard: Callable) -> None:
+    def commit(self, name: str, version: str, file: str, data: bytes, render: Render, guard: Callable) -> None:
         """Upload the file, call `guard`, and upload `data.txt`, which never replaces one that is there."""
-        target = f"{self.root}/{name}/{version}"
+        target, metadata = f"{self.root}/{name}/{version}", render()
         self.fs.makedirs(target, exist_ok=True)
         self.fs.pipe_file(f"{target}/{file}", data)
         guard()
         self.fs.pipe_file(f"{target}/{DATA_TXT}", metadata, mode="create")
+
+    def remove(self, name: str, version: str) -> None:
+        """Delete `data.txt`, without which the version does not exist, then the file."""
+        self.fs.rm_file(f"{self.root}/{name}/{version}/{DATA_TXT}")
+        self.fs.rm(f"{self.root}/{name}/{version}", recursive=True)
 
 
 def _sync(path: Path) -> None:
