@@ -81,8 +81,9 @@ class Board:
     def write_file(
         self, name: str, data: bytes, *, file_name: str, facts: Doc, lineage: Doc, title: str = "", guard: Guard = None
     ) -> Pin:
-        """Commit `data` as one file, for example a model."""
-        return self._write(name, "file", file_name, data, facts, lineage, title, guard)
+        """Commit `data` as one file, for example a model; stock pins loads one that ends in .joblib."""
+        kind = "joblib" if file_name.endswith(".joblib") else "file"
+        return self._write(name, kind, file_name, data, facts, lineage, title, guard)
 
     def read_table(self, pin: Pin, *, columns: Sequence[str] | None = None) -> "DataFrame":
         """The table of a Parquet pin, verified before it is parsed; `columns` in that order, or all."""

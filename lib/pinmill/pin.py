@@ -15,6 +15,7 @@ from pinmill.version import STAMP
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 SEAL = b"# pinmill sha256 "
+OUTER = ("vetiver_meta",)  # facts that others look for beside ours
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Pin:
 
     name: str
     version: str
-    type: str  # "parquet" | "json" | "file"
+    type: str  # "parquet" | "json" | "file" | "joblib"
     files: Mapping[str, str]  # the name of its one file -> SHA-256, hex
     size: int  # bytes of the file
     created: datetime  # aware, UTC, microseconds
@@ -85,7 +86,8 @@ def render_metadata(pin: Pin, *, pin_hash: str) -> bytes:
         "file_size": pin.size,
         "type": pin.type,
         "api_version": 1,
-        "user": {"created": pin.created.isoformat(), "sha256": pin.files, "facts": pin.facts, "lineage": pin.lineage},
+        "user": {"created": pin.created.isoformat(), "sha256": pin.files, "facts": pin.facts, "lineage": pin.lineage}
+        | {name: pin.facts[name] for name in OUTER if name in pin.facts},
     }
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     try:
