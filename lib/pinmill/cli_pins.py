@@ -1,6 +1,7 @@
-"""Commands about the board: list its pins, and verify them."""
+"""Commands about the board: list its pins, verify them, and remove the versions that nobody needs any more."""
 
 from contextlib import suppress
+from typing import Annotated
 
 import typer
 
@@ -58,3 +59,35 @@ def verify(as_json: AsJson = False) -> None:
         for pin in damaged:
             print(f"  {pin['name']} {pin['version']}: {'; '.join(pin['problems'])}")
     raise typer.Exit(1 if damaged else 0)
+
+
+@app.command(name="prune")
+def prune_command(
+    keep: Annotated[int, typer.Option(min=1, help="How many of the last versions of every pin stay.")] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it the command only says what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old versions; without --yes only say which.
+
+    Kept are the last ones, champions and former champions, and all that these were made from and judged by.
+
+    Example: pinmill pins prune --keep 10 --yes
+    """
+    from pinmill.prune import find_prunable, prune
+
+    pruning = (prune if yes else find_prunable)(open_project(), keep=keep, called={})
+    gone = [
+        {"name": pin.name, "version": pin.version, "bytes": pin.size, "run": pin.lineage["run"]}
+        for pin in pruning.remove
+    ]
+    total = sum(pin["bytes"] for pin in gone)
+    if as_json:
+        kept = {"kept": pruning.kept, "left_alone": pruning.left}
+        print_json({"removed": yes, "pins": gone, "bytes": total, **kept})
+        return
+    print_table(gone, ["name", "version", "bytes", "run"])
+    for why in pruning.left:
+        print(f"left alone: {why}")
+    print(f"{len(gone)} versions, {total:,} bytes {'removed' if yes else 'may go'}; {pruning.kept} kept")
+    if gone and not yes:
+        print(f"nothing was removed; to do it: pinmill pins prune --keep {keep} --yes")
