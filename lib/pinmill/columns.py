@@ -91,7 +91,7 @@ def calendar(frame: DataFrame) -> np.ndarray:
     parts = []
     for times in (frame[name].dt.tz_localize(None) for name in frame):
         days = (times - EPOCH).dt.total_seconds() / 86_400
-        parts += [days, times.dt.month, times.dt.weekday]
+        parts += [days, times.dt.month, times.dt.day_of_week]
     return np.column_stack(parts).astype(float)
 
 
