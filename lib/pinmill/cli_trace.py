@@ -1,0 +1,122 @@
+"""Commands about origins: trace what a version came from, train it again, and compare two versions."""
+
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from pinmill.project import open_project
+from pinmill.terminal import WHOLE, AsJson, Workflow, print_json, print_table
+
+app = typer.Typer()
+
+SHORT = 160  # characters: a mapping that is longer becomes a branch
+VERSION = "A model version (a unique beginning or end is enough), or: champion."
+
+
+@app.command()
+def trace(
+    version: Annotated[str, typer.Argument(help="A pin's version, or a run; a unique beginning or end is enough.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show everything that a version or a run came from, back to the source, and what became of it.
+
+    Example: pinmill trace 0k3zz
+    """
+    from pinmill.trace import read_trace
+
+    found = read_trace(open_project(), version)
+    print_json(found) if as_json else print_tree(name_of(found) or found["run"], found)
+
+
+@app.command()
+def reproduce(
+    workflow: Workflow,
+    version: Annotated[str, typer.Argument(help=VERSION)] = "champion",
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch project, to look into it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model version again from what its run recorded, in a scratch project, and compare the bytes.
+
+    Exit codes: 0 the same bytes, 1 another model.
+
+    Example: pinmill reproduce docstrings --keep
+    """
+    from pinmill.progress import open_progress
+    from pinmill.reproduce import reproduce
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the scratch project is removed then, too
+    with open_progress() as progress:
+        found = reproduce(open_project(), workflow, version, progress, keep=keep)
+    said = "the same bytes" if found["same"] else "another model"
+    print_json(found) if as_json else print_tree(f"{workflow} {found['version']}: {said}", found)
+    raise typer.Exit(0 if found["same"] else 1)
+
+
+@app.command()
+def compare(
+    workflow: Workflow,
+    a: Annotated[str, typer.Argument(help=VERSION)],
+    b: Annotated[str, typer.Argument(help=VERSION)],
+    rows: Annotated[int, typer.Option(help="Changed predictions to show.", min=0)] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two model versions: scores on the same rows, changed predictions, parameters, data and code.
+
+    Example: pinmill compare docstrings champion 0k3zz --rows 5
+    """
+    from pinmill.compare import read_comparison
+
+    found = read_comparison(open_project(), workflow, a, b, rows=rows)
+    if as_json:
+        print_json(found)
+        return
+    metrics = [{name: tell(value) for name, value in row.items()} for row in found.pop("metrics")]
+    diff = found.pop("diff")
+    print_tree(f"{workflow}: A and B", found)
+    if metrics:
+        print_table(metrics, list(metrics[0]))
+    print("\n".join(["the code cannot be compared"] if diff is None else diff))
+
+
+def print_tree(title: str, found: Mapping[str, Any]) -> None:
+    """What was found, as a tree; data in it is shown as it is, never taken for markup."""
+    from rich.console import Console
+    from rich.text import Text
+    from rich.tree import Tree
+
+    shown = set()
+
+    def grow(branch: Tree, found: Mapping[str, Any]) -> None:
+        shown.add(name_of(found))
+        for key, value in found.items():
+            several = isinstance(value, list) and isinstance(next(iter(value), None), dict)
+            for item in value if several else [value]:
+                name, line = name_of(item), f"{key}: {tell(item)}"
+                if name and name in shown:
+                    branch.add(Text(f"{key}: {name} (as above)"))
+                elif isinstance(item, dict) and len(line) > SHORT:
+                    grow(branch.add(Text(f"{key}: {name}".removesuffix(": "))), item)
+                elif item not in (None, "", [], {}, ()):
+                    branch.add(Text(line))
+
+    tree = Tree(Text(title))
+    grow(tree, found)
+    Console(width=None if sys.stdout.isatty() else WHOLE).print(tree)
+
+
+def name_of(found: Any) -> str:
+    """The name and version of a pin; empty for anything else."""
+    return f"{found['name']} {found['version']}" if isinstance(found, dict) and "name" in found else ""
+
+
+def tell(value: Any) -> str:
+    """A value on one line; characters that a terminal could take for a command are escaped."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {tell(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(tell, value)) or "none"
+    text = f"{value:.4g}" if isinstance(value, float) else "none" if value in (None, "") else str(value)
+    return text if text.isprintable() else repr(text)
