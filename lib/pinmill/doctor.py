@@ -152,15 +152,14 @@ def pins(project: Project) -> Finding:
 
 def store(project: Project) -> Finding:
     """Can the store be read, and are its tables of a version that this Pinmill knows?"""
+    if not project.has_store:
+        return Finding("ok", "not there yet; the first label or call makes it")
     from sqlalchemy import select
 
-    from pinmill.store import SCHEMA, Store
+    from pinmill.store import SCHEMA
 
-    found = Store(project.settings.get("PINMILL_STORE") or project.outputs / "pinmill.sqlite")
-    versions = found.read(select(SCHEMA.c.version))
-    return Finding(
-        "ok", f"version {versions[0][0]} at {found.where}" if versions else "not there yet; nothing needs it"
-    )
+    versions = project.store.read(select(SCHEMA.c.version))
+    return Finding("ok", f"version {versions[0][0] if versions else 'none yet'} at {project.store.where}")
 
 
 def params(project: Project) -> Finding:
