@@ -49,7 +49,7 @@ def run(
 
 def print_outcome(project: Project, record: Any) -> None:
     """The end of a run for a person: status, why, champion, card."""
-    from pinmill.pages import stable_page
+    from pinmill.pages import page_path
     from pinmill.runs import FINISHED
 
     ran = [stage.notebook for stage in record.stages if stage.status == "ran"]
@@ -65,7 +65,7 @@ def print_outcome(project: Project, record: Any) -> None:
     if record.champion_after:
         moved = record.champion_after != record.champion_before
         print(f"  champion  {record.champion_after}" + f" (before: {record.champion_before or 'none'})" * moved)
-    stable = stable_page(project, record.workflow, "model-card")
+    stable = page_path(project, record.workflow, "model-card")
     if stable.is_file():
         print(f"  card      {project.relative(stable)}")
     if record.status == "rejected" and record.page:

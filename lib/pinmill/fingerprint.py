@@ -9,7 +9,7 @@ from typing import Any
 
 from pinmill.notebook import Stage
 from pinmill.pin import Pin
-from pinmill.runs import StageRecord, read_stage_record, write_json
+from pinmill.runs import StageRecord, record_type, write_json
 
 PACKAGE = Path(__file__).parent
 MEASURED = ("training_seconds", "peak_memory_mb")  # facts of a model that differ at every fit; nothing depends on them
@@ -51,7 +51,10 @@ def hash_modules(names: Iterable[str]) -> dict[str, str]:
 
 def read_result(folder: Path, stage: Stage, digest: str = "latest") -> StageRecord | None:
     """The stage's finished execution with a fingerprint, or the latest; None without one, or when it is damaged."""
-    return read_stage_record(folder / "stages" / stage.name / f"{digest}.json")
+    try:
+        return record_type(StageRecord).validate_json((folder / "stages" / stage.name / f"{digest}.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def write_result(folder: Path, record: StageRecord) -> None:

@@ -2,17 +2,15 @@
 
 import json
 import logging
-import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pinmill.champion import Champion, promote, read_champion
+from pinmill.champion import read_champion
 from pinmill.errors import LockedError, PinmillError, PinNotFoundError, StageError
 from pinmill.fingerprint import (
     digest_parts,
@@ -24,16 +22,15 @@ from pinmill.fingerprint import (
     write_result,
 )
 from pinmill.lineage import hash_file
-from pinmill.lock import check_held, hold_lock
+from pinmill.lock import hold_lock
 from pinmill.notebook import Stage, find_imports
-from pinmill.pages import publish_page, run_page, stable_page
 from pinmill.plan import Plan
 from pinmill.progress import LineProgress
 from pinmill.project import Project
 from pinmill.runs import RunRecord, StageRecord, last_finished, make_run_id, settle_interrupted, write_record
 from pinmill.secret import find_secrets, hidden_values, reveal, scrub
 from pinmill.session import CHAMPION, OUTSIDE
-from pinmill.verdict import DECISION, find_held, judge, read_facts, repeats, stands
+from pinmill.settle import DECISION, settle, stands
 from pinmill.version import now_utc
 
 if TYPE_CHECKING:
@@ -65,13 +62,14 @@ class Work:
     def lock(self) -> Path:
         return self.project.run_lock(self.plan.workflow, self.plan.job)
 
-    def pin_name(self, kind: str) -> str:
-        return f"{self.plan.workflow}-{kind}"
-
     def save(self, record: RunRecord) -> None:
         """Make `record` the truth about this run."""
         self.record = record
         write_record(self.folder, record)
+
+    def finish(self, status: str, error: str) -> None:
+        """Save that this run ended without being settled, and why."""
+        self.save(self.record.end(status, now_utc(), scrub(error, self.hidden)))
 
 
 def run_job(project: Project, plan: Plan, progress: LineProgress, *, explain: bool = False) -> RunRecord:
@@ -87,15 +85,9 @@ def run_job(project: Project, plan: Plan, progress: LineProgress, *, explain: bo
             work.save(work.record)
             return finish(work)
     except LockedError as error:
-        record = end(record, "skipped", str(error))
+        record = record.end("skipped", now_utc(), str(error))
         write_record(folder, record)
         return record
-
-
-def end(record: RunRecord, status: str, error: str = "") -> RunRecord:
-    """The record with its final status; a stage at work ends with it."""
-    stages = tuple(replace(s, status=status) if s.status == "running" else s for s in record.stages)
-    return replace(record, status=status, ended=now_utc().isoformat(), error=error, stages=stages)
 
 
 def finish(work: Work) -> RunRecord:
@@ -108,15 +100,15 @@ def finish(work: Work) -> RunRecord:
             take_stage(work, stage, number)
         settle(work)
     except PinmillError as error:
-        work.save(end(work.record, "failed", str(scrub(str(error), work.hidden))))
+        work.finish("failed", str(error))
     except KeyboardInterrupt:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the cell given up would be told with a traceback
         if not work.record.ended:
-            work.save(end(work.record, "interrupted", "interrupted by a signal"))
+            work.finish("interrupted", "interrupted by a signal")
         raise
     except Exception as error:
         work.progress.say(scrub(traceback.format_exc(), work.hidden))  # a defect of ours: told whole
-        work.save(end(work.record, "failed", str(scrub(f"{type(error).__name__}: {error}", work.hidden))))
+        work.finish("failed", f"{type(error).__name__}: {error}")
     finally:
         for kernel in work.ahead.values():
             kernel.stop()
@@ -149,17 +141,21 @@ def read_inputs(work: Work, stage: Stage) -> dict[str, dict[str, str]]:
     return {kind: work.record.output(kind) or find_scheduled(work, kind) for kind in kinds}
 
 
-def find_scheduled(work: Work, kind: str, run: str = "") -> dict[str, str]:
-    """The newest pin of a kind that a scheduled run wrote, or that run `run` wrote. Raises PinNotFoundError."""
-    board, name = work.project.board, work.pin_name(kind)
+def find_scheduled(work: Work, kind: str, *, writer: Stage | None = None) -> dict[str, str]:
+    """The newest pin of a kind that a scheduled run wrote, or that `writer` should have written in this run.
+
+    Raises PinNotFoundError or, when there is a `writer`, StageError.
+    """
+    board, name, run = work.project.board, f"{work.plan.workflow}-{kind}", work.record.run
     for version in reversed(board.versions(name)):
         pin = board.pin(name, version)
         author = str(pin.lineage.get("run", ""))
-        if author == run or (not run and not author.startswith("adhoc")):
+        if author == run or not (writer or author.startswith("adhoc")):
             return {"name": name, "version": version, "sha256": pin.sha256, "content": hash_content(pin)}
-        if run and author < run:
-            break
-    raise PinNotFoundError(f"no pin {name!r} of a scheduled run. Run the job that writes it first.")
+    if writer is None:
+        raise PinNotFoundError(f"no pin {name!r} of a scheduled run. Run the job that writes it first.")
+    promise = f"which its front matter promises: call run.write_… with {kind!r}"
+    raise StageError(f"{writer.stem} ended without writing the pin {kind!r}, {promise}.")
 
 
 def read_outside(work: Work, stage: Stage) -> str | None:
@@ -216,21 +212,12 @@ def execute_stage(
         status="ran",
         fingerprint=digest_parts(parts),
         parts={**parts, "modules": hash_modules(modules)},
-        outputs={kind: find_written(work, stage, kind) for kind in stage.writes},
+        outputs={kind: find_scheduled(work, kind, writer=stage) for kind in stage.writes},
         seconds=round(time.monotonic() - clock, 3),
     )
     write_result(work.folder, done)
     work.save(work.record.with_stage(done))
     work.progress.end(stage.stem, done.seconds)
-
-
-def find_written(work: Work, stage: Stage, kind: str) -> dict[str, str]:
-    """The pin of a kind that this run has written. Raises StageError when there is none."""
-    try:
-        return find_scheduled(work, kind, run=work.record.run)
-    except PinNotFoundError:
-        promise = f"which its front matter promises: call run.write_… with {kind!r}"
-        raise StageError(f"{stage.stem} ended without writing the pin {kind!r}, {promise}.") from None
 
 
 def handover(work: Work, stage: Stage, inputs: Mapping[str, Any]) -> dict[str, str]:
@@ -269,7 +256,7 @@ def run_kernel(work: Work, stage: Stage, target: Path, inputs: Mapping[str, Any]
         kernel=kernel,
         handover=handover(work, stage, inputs),
         seconds=work.plan.settings.seconds(stage.name),
-        hide=make_hider(work.hidden),
+        hide=partial(scrub, hidden=work.hidden),
         tick=work.progress.cells,
     )
     parameters = {name: work.plan.values[name] for name in stage.declarations}
@@ -281,97 +268,3 @@ def run_kernel(work: Work, stage: Stage, target: Path, inputs: Mapping[str, Any]
     finally:
         work.ahead.pop(stage.name).stop()
     return execution.modules
-
-
-def make_hider(hidden: list[str]) -> Callable[[Any], Any]:
-    """A function that takes the hidden values out of what it is given."""
-    return lambda value: scrub(value, hidden) if hidden else value
-
-
-def settle(work: Work) -> None:
-    """Move the champion if the decision says so, render the page, and write the final record."""
-    project, workflow = work.project, work.plan.workflow
-    made = work.record.output(DECISION)
-    if made is None:
-        work.save(end(work.record, "succeeded"))
-        return
-    facts = read_facts(project.board, made)
-    same = work.last.status if work.last and repeats(made, work.last) else ""
-    champion = read_champion(project.board, workflow)
-    verdict = judge(facts, same_as_last=same, champion=champion, held=find_held(project.board, workflow))
-    record = replace(work.record, candidate=facts["candidate"], reasons=verdict.reasons)
-    record = render(work, record, verdict.status)  # takes seconds, and what is interrupted moves nothing: so before
-    with signals_held():  # a champion that moved is in the record, or neither is
-        if verdict.move:
-            champion = move_champion(work, facts["candidate"], " ".join(verdict.reasons), expected=facts["champion"])
-        elif champion and (problems := find_damage(work, champion)):
-            why = f"The same bytes, made again: {problems}"
-            champion = move_champion(work, work.record.output("model")["version"], why, expected=champion.version)
-        record = replace(record, champion_after=champion.version if champion else "")
-        shows_champion = champion is not None and champion.sha256 == facts["candidate_sha256"]
-        if record.page and not same and shows_champion and verdict.status == "succeeded":
-            record = publish(work, record)
-        work.save(end(record, verdict.status))
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def publish(work: Work, record: RunRecord) -> RunRecord:
-    """Give the run's page the stable name; when that fails the record gets a warning, and the champion stays moved."""
-    page = work.project.root / record.page
-    try:
-        publish_page(page, stable_page(work.project, work.plan.workflow, page.stem))
-    except OSError as error:
-        return replace(record, warnings=(*record.warnings, f"the champion's page was not replaced: {error}"))
-    return record
-
-
-def find_damage(work: Work, champion: Champion) -> str:
-    """What is wrong with the champion's pin, when this run has another version of the very same bytes."""
-    again = work.record.output("model")
-    if not again or again["sha256"] != champion.sha256 or again["version"] == champion.version:
-        return ""
-    return "; ".join(work.project.board.verify(again["name"], champion.version))
-
-
-def move_champion(work: Work, version: str, why: str, *, expected: str | None) -> Champion:
-    """Promote a version in the name of this run, unless another is champion than `expected`, or the lock is lost."""
-    return promote(
-        work.project.board,
-        work.plan.workflow,
-        version,
-        by=f"run {work.record.run}",
-        why=why,
-        expected=expected,
-        gate=True,
-        when=now_utc(),
-        guard=lambda: check_held(work.lock, work.record.run),
-    )
-
-
-def render(work: Work, record: RunRecord, status: str) -> RunRecord:
-    """The record with its page, rendered unless it stands already; a failed render is a warning, never a failure."""
-    stage = next((stage for stage in work.plan.stages if stage.page), None)
-    done = record.stage(stage.name) if stage else None
-    if stage is None or done is None:
-        return record
-    page = run_page(work.project, work.plan.workflow, done.run, stage.page)
-    banner = "" if status == "succeeded" else "This model was rejected by the gate and is not the champion."
-    try:
-        if done.status == "ran" or not page.is_file():
-            from pinmill.report import render_page
-
-            executed = work.project.root / done.executed
-            render_page(executed, page, subject=work.plan.title, status_banner=banner)
-    except Exception as error:  # a defect of the page, too, must not cost the model its place
-        said = scrub(f"the page was not rendered: {error or type(error).__name__}", work.hidden)
-        return replace(record, warnings=(*record.warnings, said))
-    return replace(record, page=work.project.relative(page))

@@ -5,8 +5,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from pinmill.errors import RunError
 from pinmill.lock import is_alive
@@ -65,21 +68,40 @@ class RunRecord:
         others = tuple(s for s in self.stages if s.stage != stage.stage)
         return replace(self, stages=(*others, stage))
 
+    def end(self, status: str, now: datetime, error: str = "") -> "RunRecord":
+        """This record with its final status; a stage at work ends with it."""
+        stages = tuple(replace(s, status=status) if s.status == "running" else s for s in self.stages)
+        return replace(self, status=status, ended=now.isoformat(), error=error, stages=stages)
+
 
 def make_run_id(now: datetime) -> str:
     """An identifier for a run that sorts by time and is not given twice."""
     return f"{now:%Y%m%dT%H%M%SZ-%f}-{os.urandom(2).hex()}"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that a reader sees the old or the new one, never a part, whatever is killed when."""
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old or the new one, never a part, whatever is killed when."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, default=str)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_whole(path, json.dumps(value, indent=1, default=str).encode())
+
+
+@cache
+def record_type(kind: type) -> TypeAdapter:
+    """pydantic's reader of a kind of record; what it reads is checked."""
+    return TypeAdapter(kind)
 
 
 def write_record(folder: Path, record: RunRecord) -> None:
@@ -93,26 +115,14 @@ def read_record(folder: Path, run: str) -> RunRecord:
     Raises RunError when there is none.
     """
     try:
-        found = json.loads((folder / run / "run.json").read_text(encoding="utf-8"))
-        stages = tuple(StageRecord(**{**stage, "why": tuple(stage["why"])}) for stage in found["stages"])
-        tuples = {key: tuple(found[key]) for key in ("reasons", "warnings")}
-        record = RunRecord(**{**found, **tuples, "stages": stages})
+        record = record_type(RunRecord).validate_json((folder / run / "run.json").read_bytes())
     except FileNotFoundError:
         raise RunError(f"no run {run!r} of {folder.name}. See: pinmill runs {folder.name}") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         return RunRecord(run, folder.name, "", "unreadable", "", error=f"its record run.json is damaged: {error}")
     if record.status == "running" and not is_alive(record.pid, record.born):
         return replace(record, status="interrupted", error=record.error or "its process ended without a word")
     return record
-
-
-def read_stage_record(path: Path) -> StageRecord | None:
-    """What a stage did, from a file of its own; None when there is none, or it is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return StageRecord(**{**found, "why": tuple(found["why"])})
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return None
 
 
 def list_runs(folder: Path) -> list[str]:
@@ -136,12 +146,9 @@ def settle_interrupted(folder: Path, job: str, now: datetime) -> None:
 
     Called with the job's lock held. Only the runs since the last one that ended can be such.
     """
-    for run in list_runs(folder):
-        record = read_record(folder, run)
-        if record.job != job:
+    for record in read_records(folder):
+        if record.job != job or record.status == "skipped":
             continue
-        if not record.ended and record.status == "interrupted":
-            stages = tuple(replace(s, status="interrupted") if s.status == "running" else s for s in record.stages)
-            write_record(folder, replace(record, stages=stages, ended=now.isoformat()))
-        elif record.status != "skipped":
+        if record.ended or record.status != "interrupted":
             return
+        write_record(folder, record.end("interrupted", now, record.error))

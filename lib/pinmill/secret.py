@@ -57,6 +57,8 @@ def list_spellings(text: str) -> tuple[str, ...]:
 
 def scrub(value: Any, hidden: list[str]) -> Any:
     """`value` (text, or any nesting of lists and mappings) with every hidden text replaced by `[secret]`."""
+    if not hidden:
+        return value
     if isinstance(value, str):
         for text in hidden:
             for spelling in list_spellings(text):
