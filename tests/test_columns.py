@@ -30,6 +30,7 @@ COLUMNS = {
     "nothing": ([None] * N, "empty"),
     "blank": ([" "] * N, "empty"),
     "tags": ([["a"]] * N, "nested"),
+    "either": ([1, "one"] * (N // 2), "mixed"),
 }
 
 

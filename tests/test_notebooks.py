@@ -21,6 +21,7 @@ from pinmill.notebook import parse_declarations, read_cells, read_front_matter, 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STAGES = [path for path in NOTEBOOKS if read_stage(path)]
+TEXT_STAGES = [stage.stem for stage in read_stages(ROOT / "notebooks")]
 LONGEST = 16  # lines of a code cell: what a screen shows with its output
 LONGEST_WRITE = 20  # a cell that writes a pin is one call, with a fact on each line
 FORBIDDEN = re.compile(r"sys\.path|!\s*pip|%\s*pip|%\s*(auto)?reload|%load_ext autoreload|filterwarnings|simplefilter")
@@ -153,7 +154,7 @@ def by_hand(trained_once, tmp_path_factory):
     """Each notebook, run by Run All on a project like that of `trained_once`: (project, executed notebooks)."""
     workplace = trained_once.copy(tmp_path_factory.mktemp("by_hand") / "project")
     subprocess.run(["rm", "-r", workplace.root / "outputs", workplace.root / "reports"], check=True)
-    return workplace, {path.stem: run_all(workplace, edit(workplace, path.stem, TINY), path.stem) for path in STAGES}
+    return workplace, {stem: run_all(workplace, edit(workplace, stem, TINY), stem) for stem in TEXT_STAGES}
 
 
 def board_of(workplace) -> Board:

@@ -70,6 +70,9 @@ def test_table_level_violations(good):
     assert "a finite number is expected, but 1 values are not, e.g. inf (row 2)" in problems(
         good.assign(n=[1, 2, np.inf, 4]), label="n", task="regression"
     )
+    assert problems(good.assign(n=[1, 2, np.inf, 4]), features=["n"]) == (
+        "1 problem in the table: column 'n': a finite number is expected, but 1 values are not, e.g. inf (row 2)"
+    )
     assert "class 'rare' has only one row (row 3)" in problems(
         good.assign(label=["a", "a", "b", "rare"]).loc[[0, 1, 3, 2, 2]], task="multiclass"
     )

@@ -2,6 +2,8 @@
 
 import html
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +89,12 @@ def test_numbers_only(workplace: "Workplace") -> None:
     reference = make_pipeline(StandardScaler(), LogisticRegression()).fit(train[list("abcd")], train.y)
     expected = roc_auc_score(test.y, reference.predict_proba(test[list("abcd")])[:, 1])
     assert found["roc_auc"] == pytest.approx(expected, abs=1e-6)
+    notebook, out = "notebooks/02-train-tabular.ipynb", workplace.root / "out.ipynb"
+    papermill = [Path(sys.executable).with_name("papermill"), notebook, out, "-f", "params/mine.yaml"]
+    subprocess.run(papermill, cwd=workplace.root, env=workplace.environ(), check=True, capture_output=True)
+    scheduled, by_hand = (board.pin("mine-model", version) for version in board.versions("mine-model"))
+    assert by_hand.sha256 == scheduled.sha256
+    assert by_hand.lineage["stage"] == "02-train-tabular"
 
 
 def test_texts_of_four_classes_are_seen_without_being_named(workplace: "Workplace") -> None:

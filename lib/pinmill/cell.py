@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pinmill.errors import ProjectError
-from pinmill.notebook import Stage, find_parameters_cell, parse_declarations, read_stages
+from pinmill.notebook import Stage, find_parameters_cell, parse_declarations, read_every_stage
 
 INJECTED = "# Parameters\n"  # first line of the cell that papermill adds
 
@@ -83,5 +83,4 @@ def find_stage(root: Path, history: Sequence[str], environ: Mapping[str, str]) -
     """The stage that a kernel runs, and the names that were injected into it. Raises ProjectError."""
     declared, injected = find_executed(history)
     hint = Path(environ.get("JPY_SESSION_NAME", "")).stem
-    every = [*read_stages(root / "notebooks")]
-    return match_stage(every, declared, hint), injected
+    return match_stage(read_every_stage(root / "notebooks"), declared, hint), injected

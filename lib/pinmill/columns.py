@@ -15,6 +15,7 @@ LEFT_OUT = {
     "constant": "it has the same value in every row",
     "empty": "it has no value at all",
     "nested": "it holds lists or mappings, not single values",
+    "mixed": "some values are texts and some are not: make them all one or the other",
     "drop": "the params say so",
 }
 DATE = r"\d{4}-\d{2}-\d{2}(?:[T ].*)?"  # ISO 8601; 05/03/2024 means May in one country and March in another
@@ -42,7 +43,7 @@ def _as_times(column: Series) -> Series | None:
 def find_kinds(
     frame: DataFrame, columns: Sequence[str], *, text: Collection[str] = (), chosen: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """{column: kind}: number, boolean, category, date or text; id, constant, empty, nested or drop for those left out.
+    """{column: kind}: number, boolean, category, date or text, or one of LEFT_OUT.
 
     `text` names columns that are texts, `chosen` gives the kind of columns where what is told here would be wrong.
     A column that `frame` lacks is "absent". Raises ParameterError for what `chosen` cannot say.
@@ -65,6 +66,8 @@ def find_kind(column: Series) -> str:
     known = column[~is_missing(column)].infer_objects()
     if any(isinstance(value, list | dict | np.ndarray) for value in known):
         return "nested"
+    if types.infer_dtype(known).startswith("mixed") and not types.is_numeric_dtype(known.dtype):
+        return "mixed"
     distinct = known.nunique()
     if distinct < 2:
         return "constant" if distinct else "empty"

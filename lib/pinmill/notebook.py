@@ -177,13 +177,18 @@ def read_stage(path: Path) -> Stage | None:
     )
 
 
+def read_every_stage(folder: Path) -> list[Stage]:
+    """All notebooks of a folder that are stages, by file name; several may be the same stage."""
+    return [stage for path in sorted(folder.glob("*.ipynb")) if (stage := read_stage(path)) is not None]
+
+
 def read_stages(folder: Path, replaced: dict[str, Path] | None = None) -> list[Stage]:
     """All stages of a folder of notebooks, by file name; `replaced` gives other notebooks for some stages.
 
     Two notebooks may be the same stage (`stage: train`): the one whose file bears the stage's name is the default.
     """
     replaced = replaced or {}
-    found = [stage for path in sorted(folder.glob("*.ipynb")) if (stage := read_stage(path)) is not None]
+    found = read_every_stage(folder)
     stages = [stage for stage in found if NUMBERED.sub("", stage.stem) == stage.name and stage.name not in replaced]
     for name, path in replaced.items():
         stage = read_stage(path)

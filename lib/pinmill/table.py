@@ -62,6 +62,9 @@ def check_table(
         for column in (frame[name].dropna() for name in text if name in columns):
             wrong = column[[not isinstance(value, str) for value in column]]
             problems += describe_wrong(f"column {column.name!r}: text", wrong)
+        for column in (frame[name].dropna() for name in features if name in columns):
+            infinite = column[[isinstance(value, float) and math.isinf(value) for value in column]]
+            problems += describe_wrong(f"column {column.name!r}: a finite number", infinite)
         if label in columns:
             problems += _check_labels(frame[label], task=task, positive=positive, drop_unlabelled=drop_unlabelled)
     if problems:
