@@ -107,9 +107,8 @@ windows==5.0 ; sys_platform == 'win32'
 
 def test_packages_that_differ_are_counted_and_the_first_are_named(project: Project) -> None:
     lock(project.root, *(f"absent-{n}==1" for n in range(6)), f"numpy=={metadata.version('numpy')}")
-    said = "; ".join(
-        ["6 of 7 packages are not as in requirements.lock"] + [f"absent-{n} is absent, not ==1" for n in range(4)]
-    )
+    first = [f"absent-{n} is absent, not ==1" for n in range(4)]
+    said = "; ".join(["6 of 7 packages are not as in requirements.lock", *first])
     assert doctor.packages(project) == Finding(
         "problem", f"{said}; …", "pip install --require-hashes -r requirements.lock"
     )
@@ -139,9 +138,8 @@ def test_the_kernelspec_is_that_of_this_environment(
 ) -> None:
     folder = tmp_path / "jupyter" / "kernels" / "python3"
     folder.mkdir(parents=True)
-    (folder / "kernel.json").write_text(
-        f'{{"argv": ["{program}", "-m", "x"], "display_name": "x", "language": "python"}}'
-    )
+    spec = {"argv": [program, "-m", "x"], "display_name": "x", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     found = doctor.kernelspec(project)
     assert (found.level, str(folder) in found.fix) == (level, level != "ok")
