@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from pinmill import cli_models, cli_pins, cli_runs
+from pinmill import cli_models, cli_pins, cli_project, cli_runs, cli_trace
 from pinmill.errors import PinmillError
 
 app = typer.Typer(
@@ -17,6 +17,8 @@ app = typer.Typer(
 app.add_typer(cli_runs.app)
 app.add_typer(cli_models.app)
 app.add_typer(cli_pins.app, name="pins")
+app.add_typer(cli_project.app)
+app.add_typer(cli_trace.app)
 
 
 def main() -> None:
