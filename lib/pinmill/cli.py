@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from pinmill import cli_models, cli_pins, cli_project, cli_runs, cli_trace
+from pinmill import cli_data, cli_models, cli_pins, cli_project, cli_runs, cli_trace
 from pinmill.errors import PinmillError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_runs.app)
 app.add_typer(cli_models.app)
+app.add_typer(cli_data.app)
 app.add_typer(cli_pins.app, name="pins")
 app.add_typer(cli_project.app)
 app.add_typer(cli_trace.app)

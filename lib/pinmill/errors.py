@@ -11,6 +11,7 @@ PinmillError                    exit code 4 unless it says otherwise
 │   ├── PinNotFoundError        FileNotFoundError
 │   ├── PinNameError            ValueError: a name outside `^[a-z0-9][a-z0-9_-]{0,63}$` (2)
 │   └── IntegrityError          bytes differ from their recorded SHA-256 (1)
+├── StoreError                  the store cannot be read or written
 ├── ModelError                  a model cannot be saved or loaded
 │   └── UntrustedTypeError      a model file names a type outside the allow-list
 ├── ChampionError               the champion cannot be moved like this (2)
@@ -69,6 +70,10 @@ class PinNameError(BoardError, ValueError):
 
 class IntegrityError(BoardError):
     exit_code = 1
+
+
+class StoreError(PinmillError):
+    pass
 
 
 class ModelError(PinmillError):

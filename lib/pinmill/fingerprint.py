@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pinmill.freshness import ANNOTATION
 from pinmill.notebook import Stage
 from pinmill.pin import Pin
 from pinmill.runs import StageRecord, record_type, write_json
@@ -65,7 +66,9 @@ def write_result(folder: Path, record: StageRecord) -> None:
 
 def explain_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """In words, each part of a fingerprint that changed from `before` to `now`."""
-    differences = [words for part, words in PART_NAMES.items() if before.get(part) != now.get(part)]
+    sources = {str(parts.get("outside")).partition(ANNOTATION)[0] for parts in (before, now)}
+    names = PART_NAMES | ({"outside": "the annotations"} if len(sources) == 1 else {})
+    differences = [words for part, words in names.items() if before.get(part) != now.get(part)]
     for part, noun in (("parameters", "parameter"), ("inputs", "input"), ("modules", "module")):
         old, new = before.get(part) or {}, now.get(part) or {}
         for name in sorted({*old, *new}):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import sqlite3
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,10 @@ from pinmill.source import HEADERS, find_pin, kind_of, load_function, local_path
 
 if TYPE_CHECKING:
     from pinmill.board import Board
+    from pinmill.project import Project
 
 SETTLED = 2_000_000_000  # ns: a file touched later than this may change again within one tick of its clock
+ANNOTATION = " annotation:"  # in a token: the id of the newest annotation follows
 HEAD_TIMEOUT = 10.0  # seconds: the answer has no body
 
 
@@ -44,6 +47,22 @@ def freshness(source: str, *, root: Path, board: Board | None = None, cache: Pat
         if kind == "function":
             return f"function:{load_function(source, root).freshness()}"
     return None
+
+
+def add_annotation(token: str | None, project: Project, workflow: str) -> str | None:
+    """`token` with the id of the newest annotation; as it is while there are none, or when it is None."""
+    newest = find_newest(project, workflow) if project.has_store else 0
+    return f"{token}{ANNOTATION}{newest}" if token and newest else token
+
+
+def find_newest(project: Project, workflow: str) -> int:
+    """What the store's `latest_annotation` says; a file is asked without SQLAlchemy, which takes half a second."""
+    query = "SELECT max(id) FROM annotations WHERE workflow = ?"
+    with contextlib.suppress(sqlite3.Error, AttributeError):  # no file, or the store says what is wrong with it
+        uri = f"{project.store_file.as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            return connection.execute(query, [workflow]).fetchone()[0] or 0
+    return project.store.latest_annotation(workflow)
 
 
 def _hash_cached(path: Path, cache: Path) -> str:

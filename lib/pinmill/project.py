@@ -5,9 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pinmill.board import Board
 from pinmill.errors import ProjectError
+from pinmill.source import local_path
+
+if TYPE_CHECKING:
+    from pinmill.store import Store
 
 
 def find_root(start: Path, environ: Mapping[str, str]) -> Path:
@@ -65,6 +70,23 @@ class Project:
         """The board of this project: `PINMILL_BOARD` (a folder or an fsspec URL), by default outputs/pins."""
         url = self.settings.get("PINMILL_BOARD") or "outputs/pins"
         return Board(url if "://" in url else self.root / url)
+
+    @property
+    def store_file(self) -> Path | None:
+        """The SQLite file of the store; None where `PINMILL_STORE` is the URL of another database."""
+        return local_path(self.settings.get("PINMILL_STORE") or "outputs/pinmill.sqlite", self.root)
+
+    @property
+    def has_store(self) -> bool:
+        """Whether anything can be in the store; telling it does not load SQLAlchemy."""
+        return self.store_file is None or self.store_file.is_file()
+
+    @cached_property
+    def store(self) -> "Store":
+        """The store of this project: `PINMILL_STORE` (an SQLAlchemy URL), by default outputs/pinmill.sqlite."""
+        from pinmill.store import Store
+
+        return Store(self.store_file or self.settings["PINMILL_STORE"])
 
     def params_file(self, workflow: str) -> Path:
         return self.root / "params" / f"{workflow}.yaml"

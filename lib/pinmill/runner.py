@@ -162,13 +162,14 @@ def read_outside(work: Work, stage: Stage) -> str | None:
     """How fresh the outside input is; empty text for a stage that has none, None when that cannot be told."""
     if OUTSIDE not in stage.reads:
         return ""
-    from pinmill.freshness import freshness
+    from pinmill.freshness import add_annotation, freshness
     from pinmill.source import check_source
 
     project, values = work.project, work.plan.values
     source = reveal(values["source"], project.settings)
     check_source(source, root=project.root, address=values.get("address", ""))
-    return freshness(source, root=project.root, board=project.board, cache=project.outputs / "freshness.json")
+    token = freshness(source, root=project.root, board=project.board, cache=project.outputs / "freshness.json")
+    return add_annotation(token, project, work.plan.workflow)
 
 
 def find_reusable(work: Work, stage: Stage, parts: Mapping[str, Any]) -> tuple[StageRecord | None, list[str]]:

@@ -126,6 +126,16 @@ class Run:
         self.outside.append({"kind": OUTSIDE, "name": source, "version": None, "sha256": raw.sha256})
         return raw
 
+    def read_annotations(self) -> "pd.DataFrame":
+        """What people said of inputs of this workflow, as the store has it; recorded as an input of what is written."""
+        import pandas as pd
+
+        said = self.project.store.read_annotations(self.workflow) if self.project.has_store else pd.DataFrame()
+        if len(said):
+            newest = str(said["id"].max())
+            self.outside.append({"kind": "annotations", "name": self.workflow, "version": newest, "sha256": None})
+        return said
+
     def lineage(self) -> dict[str, Any]:
         """Where everything that this run writes comes from."""
         inputs = [

@@ -1,0 +1,241 @@
+"""The store: examples, annotations, calls, predictions and tokens of all workflows, in one SQL database.
+
+SQLite in a file by default, or any SQLAlchemy URL. What a method has returned survives a kill. Nothing is made until
+the first write. Other modules take the tables from here, `read` a query, and write in `writing`.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sql
+
+from pinmill.errors import DataError, StoreError
+from pinmill.pin import plain
+from pinmill.secret import hidden_values, scrub
+from pinmill.source import hide_secrets
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+STRATEGIES = ("random", "uncertainty", "disagreement", "newest", "given")  # how an example was chosen for its label
+BUSY = 30.0  # seconds to wait for another process that writes: far longer than any transaction of ours
+CHUNK = 1000  # values in one query: databases limit their number
+BEGIN = {  # one writer at a time; in WAL mode a synchronous=NORMAL may lose the last commits with the power
+    "sqlite": ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "BEGIN IMMEDIATE"),
+    "postgresql": ("SELECT pg_advisory_xact_lock(746455)",),
+}
+NEXT_STEPS = {  # by words of the database's own message: the first that stands in it
+    "locked": "Another process does not stop writing: end it, or try again",
+    "full|No space": "Make room on its disk, then try again",
+    "readonly|unable to open|ermission|Read-only": "Allow this user to write the file and its folder",
+    "not a database|malformed": "It is damaged or another kind of file: restore a backup, or move it away",
+    "No module named": "Install what such a database needs: pip install 'pinmill[postgres]'",
+    "": "Check PINMILL_STORE, the database and the access to it",
+}
+ID = sql.BigInteger().with_variant(sql.Integer, "sqlite")  # SQLite numbers rows only in an INTEGER
+JSON = sql.JSON(none_as_null=True)
+METADATA = sql.MetaData()
+
+
+def _table(name: str, texts: str, *more: sql.schema.SchemaItem, key: sql.Column | None = None) -> sql.Table:
+    """A table of numbered rows, or of rows with another primary key, with columns of text never missing, and more."""
+    columns = [must(column, sql.Text) for column in texts.split()]
+    return sql.Table(name, METADATA, key if key is not None else may("id", ID, primary_key=True), *columns, *more)
+
+
+must, may, once = partial(sql.Column, nullable=False), sql.Column, sql.UniqueConstraint
+SCHEMA = sql.Table("schema_version", METADATA, must("version", sql.Integer))
+EXAMPLES = _table("examples", "workflow hash origin created", must("record", JSON), once("workflow", "hash"))
+ANNOTATIONS = _table(  # rows are only ever appended
+    "annotations", "workflow hash annotator created note key strategy", must("record", JSON), may("label", JSON),
+    may("seconds", sql.Float), may("retracts", ID), once("workflow", "key"), sql.Index("by_id", "workflow", "id"),
+)  # fmt: skip
+CALLS = _table(
+    "calls", "workflow time version endpoint caller input_hash", must("status", sql.Integer), may("input", JSON),
+    may("output", JSON), must("milliseconds", sql.Float), must("cached", sql.Boolean),
+    sql.Index("by_time", "workflow", "time"),
+)  # fmt: skip
+KEY = must("key", sql.Text, primary_key=True)
+PREDICTIONS = _table("predictions", "workflow version created", must("output", JSON), key=KEY)
+TOKENS = _table(
+    "tokens", "name role hash created", may("expires", sql.Text), may("revoked", sql.Text), once("name"), once("hash")
+)
+
+# The tables above are the newest version, and what a new store is made of. The n-th function here brings a store of
+# version n to version n + 1: whoever changes a table appends one, and never edits those before.
+UPGRADES: list[Callable[[sql.Connection], None]] = []
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A label that a person gave to one input; with the same `key` it is the same label, however often it is sent."""
+
+    hash: str  # of the input
+    record: Mapping[str, Any]  # all columns of the example but the label
+    label: Any  # None: the annotator takes no side
+    key: str
+    strategy: str  # one of STRATEGIES
+    seconds: float | None = None  # from seeing the example to the label
+    note: str = ""
+
+
+class Store:
+    """The tables above in an SQLite file (a Path) or at an SQLAlchemy URL. Processes and threads may share it."""
+
+    def __init__(self, place: str | Path) -> None:
+        self._file, self._place, self.where = isinstance(place, Path) and place, str(place), hide_secrets(str(place))
+        # Python must not begin transactions by itself: it would not before a table is made.
+        options = {"connect_args": {"timeout": BUSY, "isolation_level": None}} if self._file else {}
+        try:
+            with self._telling("open"):
+                url = sql.URL.create("sqlite", database=self._place) if self._file else place
+                self._engine = sql.create_engine(url, **options)
+        except ValueError:
+            raise StoreError(
+                f"PINMILL_STORE is {self.where}: write signs in a password as %40, a port in digits"
+            ) from None
+
+    @contextmanager
+    def writing(self) -> Iterator[sql.Connection]:
+        """A transaction with no other writer beside it: committed when the block ends, undone when it raises."""
+        with self._telling("write to"):
+            if self._file:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._engine.begin() as connection:
+                for statement in BEGIN.get(self._engine.dialect.name, ()):
+                    connection.exec_driver_sql(statement)
+                _upgrade(connection, self._version(connection))
+                yield connection
+
+    def read(self, query: sql.Select) -> Sequence[sql.Row]:
+        """The rows that `query` selects; none from a store that nobody has written to yet."""
+        if self._file and not self._file.is_file():
+            return []
+        with self._telling("read"), self._engine.connect() as connection:
+            version = self._version(connection)
+            if version in (0, len(UPGRADES) + 1):
+                return connection.execute(query).all() if version else []
+        with self.writing() as connection:  # which upgrades what an older Pinmill has written
+            return connection.execute(query).all()
+
+    def add_examples(
+        self, workflow: str, records: Sequence[Mapping[str, Any]], *, hashes: Sequence[str], origin: str, when: datetime
+    ) -> tuple[int, int]:
+        """Add inputs of these hashes; how many were new, and how many were known or repeated."""
+        about = {"workflow": workflow, "origin": origin, "created": stamp(when)}
+        given = zip(hashes, plain(records, "records"), strict=True)
+        with self.writing() as connection:
+            new = _append(
+                connection, EXAMPLES.c.hash, [{**about, "hash": key, "record": record} for key, record in given]
+            )
+        return new, len(records) - new
+
+    def add_annotations(
+        self, workflow: str, annotations: Sequence[Annotation], *, annotator: str, when: datetime
+    ) -> list[int]:
+        """Append labels, all or none; the id of each. One whose key is known is not added again: it has its old id."""
+        if wrong := {annotation.strategy for annotation in annotations}.difference(STRATEGIES):
+            raise DataError(f"strategy is {', '.join(sorted(wrong))}; it must be one of {', '.join(STRATEGIES)}")
+        about = {"workflow": workflow, "annotator": annotator, "created": stamp(when), "retracts": None}
+        rows = [{**plain(vars(annotation), "annotation"), **about} for annotation in annotations]
+        with self.writing() as connection:
+            _append(connection, ANNOTATIONS.c.key, rows)
+            ids = _find_ids(connection, ANNOTATIONS.c.key, rows)
+        return [ids[annotation.key] for annotation in annotations]
+
+    def retract(self, annotation: int, *, annotator: str, when: datetime) -> int:
+        """Append that annotation `annotation` counts no more; the id of that row. Again is the same retraction."""
+        about = {"annotator": annotator, "created": stamp(when), "key": f"retract:{annotation}", "retracts": annotation}
+        label = sql.select(ANNOTATIONS).where(ANNOTATIONS.c.id == annotation, ANNOTATIONS.c.retracts.is_(None))
+        with self.writing() as connection:
+            row = connection.execute(label).mappings().first()
+            if row is None:
+                raise StoreError(f"annotation {annotation} cannot be retracted: no label has that id")
+            kept = {name: row[name] for name in ("workflow", "hash", "record", "strategy")}
+            rows = [{**kept, **about, "label": None, "seconds": None, "note": ""}]
+            _append(connection, ANNOTATIONS.c.key, rows)
+            return _find_ids(connection, ANNOTATIONS.c.key, rows)[about["key"]]
+
+    def read_annotations(self, workflow: str) -> "DataFrame":
+        """All annotations and retractions of `workflow`, in the order in which they came."""
+        return self._read_all(ANNOTATIONS, workflow)
+
+    def read_examples(self, workflow: str) -> "DataFrame":
+        """All examples of `workflow`, in the order in which they came."""
+        return self._read_all(EXAMPLES, workflow)
+
+    def latest_annotation(self, workflow: str) -> int:
+        """The highest id of an annotation or retraction of `workflow`; 0 if there is none."""
+        newest = self.read(sql.select(sql.func.max(ANNOTATIONS.c.id)).where(ANNOTATIONS.c.workflow == workflow))
+        return (newest[0][0] if newest else None) or 0
+
+    def versions_in_calls(self, workflow: str, since: datetime) -> set[str]:
+        """The versions of the model that answered calls at `since` or later."""
+        calls = (CALLS.c.workflow == workflow) & (CALLS.c.time >= stamp(since))
+        return {version for (version,) in self.read(sql.select(CALLS.c.version).where(calls).distinct())}
+
+    def _read_all(self, table: sql.Table, workflow: str) -> "DataFrame":
+        from pandas import DataFrame
+
+        rows = self.read(sql.select(table).where(table.c.workflow == workflow).order_by(table.c.id))
+        return DataFrame([tuple(row) for row in rows], columns=table.c.keys(), dtype=object)  # 1 stays 1 beside None
+
+    def _version(self, connection: sql.Connection) -> int:
+        """The version of the tables; 0 if there are none. StoreError for those of a newer Pinmill."""
+        there = sql.inspect(connection).has_table(SCHEMA.name)
+        version, newest = connection.scalar(sql.select(SCHEMA.c.version)) if there else 0, len(UPGRADES) + 1
+        if version > newest:
+            newer = f"{self.where} has version {version}; this Pinmill knows {newest}"
+            raise StoreError(f"the store {newer}. A newer one wrote it: upgrade this one")
+        return version
+
+    @contextmanager
+    def _telling(self, doing: str) -> Iterator[None]:
+        """Turn what a database or disk says into a StoreError: what, where, and what to do."""
+        try:
+            yield
+        except (sql.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+            said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+            step = next(step for words, step in NEXT_STEPS.items() if any(word in said for word in words.split("|")))
+            said = scrub(said, hidden_values(["url"], {"url": self._place}))
+            raise StoreError(f"could not {doing} the store {self.where}: {said}. {step}") from None
+
+
+def stamp(when: datetime) -> str:
+    """`when` (aware) as the store keeps it: ISO 8601 in UTC with microseconds, which sorts as text."""
+    return when.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _upgrade(connection: sql.Connection, version: int) -> None:
+    """Make the tables, or bring those of an older version to the newest."""
+    if version == 0:
+        METADATA.create_all(connection, checkfirst=False)  # tables of these names that are not ours are an error
+        connection.execute(sql.insert(SCHEMA).values(version=len(UPGRADES) + 1))
+    elif version <= len(UPGRADES):
+        for upgrade in UPGRADES[version - 1 :]:
+            upgrade(connection)
+        connection.execute(sql.update(SCHEMA).values(version=len(UPGRADES) + 1))
+
+
+def _find_ids(connection: sql.Connection, column: sql.Column, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Ids, by their value in `column`, of those of the rows (of one workflow) that are in its table."""
+    of, found, values = column.table.c, {}, [row[column.name] for row in rows]
+    for place in range(0, len(values), CHUNK):
+        chosen = column.in_(values[place : place + CHUNK]) & (of.workflow == rows[0]["workflow"])
+        found |= dict(connection.execute(sql.select(column, of.id).where(chosen)).all())
+    return found
+
+
+def _append(connection: sql.Connection, column: sql.Column, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Append the rows (of one workflow) whose value in `column` is not there yet; how many these are."""
+    known = _find_ids(connection, column, rows)
+    new = {row[column.name]: row for row in rows if row[column.name] not in known}
+    if new:
+        connection.execute(sql.insert(column.table), list(new.values()))
+    return len(new)
