@@ -4,7 +4,7 @@ W ?= docstrings
 BIN = .venv/bin
 LABDIR ?= notebooks
 
-.PHONY: run test lab check bench lock clean
+.PHONY: run test lab check bench soak lock clean
 
 run: .venv/installed  ## run the default workflow, or another: make run W=electronics
 	@$(BIN)/pinmill run $(W)
@@ -20,6 +20,10 @@ check: .venv/tested  ## lint and formatting
 
 bench: .venv/tested  ## measure speed and quality beside peers; prints ratios
 	@for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+soak: .venv/tested  ## kill 100 runs at random moments, and try the board with many random sequences
+	@$(BIN)/python tests/soak/kill_runs.py $(ARGS)
+	@PINMILL_EXAMPLES=500 $(BIN)/python -m pytest --timeout=3600 tests/test_board_property.py
 
 lock:  ## resolve requirements.lock and tests/requirements.lock anew (needs uv)
 	@uv pip compile -q pyproject.toml --extra work --universal --python-version 3.11 --generate-hashes \
