@@ -243,11 +243,11 @@ class BoardMachine(RuleBasedStateMachine):
     @rule(keep=st.integers(1, 3), death=deaths(4 * OPERATIONS))
     def prune(self, keep: int, death: Death | None) -> None:
         """What goes are the first of what was said to go; the last ones of every pin, and what no run wrote, stay."""
-        doomed = [(pin.name, pin.version) for pin in find_prunable(self.project, keep=keep, called={}).remove]
+        doomed = [(pin.name, pin.version) for pin in find_prunable(self.project, keep=keep, since=self.now).remove]
         for name, known in self.committed.items():
             assert not set(doomed) & {(name, v) for v in list(known)[-keep:] if name.startswith("w-")}
         assert {name for name, _ in doomed} <= {"w-data", "w-model", "w-metrics"}
-        done = self.attempt([lambda: prune(self.project, keep=keep, called={})], death)
+        done = self.attempt([lambda: prune(self.project, keep=keep, since=self.now)], death)
         standing = {(name, version) for name in self.board.names() for version in self.board.versions(name)}
         gone = [key for key in doomed if key not in standing]
         assert gone == doomed[: len(gone)]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pinmill.prune
 import pins
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -22,6 +23,7 @@ from pinmill.lock import hold_lock
 from pinmill.pin import Pin
 from pinmill.project import Project
 from pinmill.prune import find_prunable, plan_prune, prune
+from pinmill.store import CALLS, stamp
 
 if TYPE_CHECKING:
     from conftest import Workplace
@@ -60,7 +62,7 @@ def by_name(pins: list[Pin]) -> list[Pin]:
 
 def planned(pins: list[Pin], *, keep: int = 1, champions: set[str] = frozenset(), **more: object) -> list[str]:
     """What goes, in its order, as 'w-data 1'."""
-    doomed = plan_prune(by_name(pins), keep=keep, models={"w": set(champions)}, **more)
+    doomed = plan_prune(by_name(pins), keep=keep, models={("w-model", version) for version in champions}, **more)
     return [f"{pin.name} {pin.version}" for pin in doomed]
 
 
@@ -169,34 +171,38 @@ def project(tmp_path: Path) -> Project:
 
 
 def test_pruning_keeps_champions_former_champions_and_their_lineage(project: Project) -> None:
-    said = prune(project, keep=1, called={})
+    said = prune(project, keep=1, since=WHEN)
     left = stands(project.board)
     assert {kind: left[f"w-{kind}"] for kind in ("data", "model", "metrics")} == {
         kind: [f"{kind} {number}" for number in (1, 2, 5)] for kind in ("data", "model", "metrics")
     }
     assert (len(left["w-champion"]), len(said.remove), said.kept, said.left) == (3, 9, 12, [])
-    assert prune(project, keep=1, called={}).remove == []
+    assert prune(project, keep=1, since=WHEN).remove == []
 
 
 def test_looking_removes_nothing_and_finds_what_pruning_removes(project: Project) -> None:
     before = stands(project.board)
-    found = find_prunable(project, keep=2, called={})
+    found = find_prunable(project, keep=2, since=WHEN)
     assert stands(project.board) == before
-    assert prune(project, keep=2, called={}) == found
+    assert prune(project, keep=2, since=WHEN) == found
     assert len(found.remove) == 6  # generations 0 and 3; 1 and 2 were champion, 4 and 5 are the last
 
 
-def test_versions_that_calls_name_stay(project: Project) -> None:
-    called = project.board.versions("w-model")[0]
-    prune(project, keep=1, called={"w": {called}})
-    assert stands(project.board)["w-data"] == [f"data {number}" for number in (0, 1, 2, 5)]
+@pytest.mark.parametrize(("ago", "stay"), [(0, [0, 1, 2, 5]), (1, [1, 2, 5])])
+def test_models_that_answered_calls_lately_stay(project: Project, ago: int, stay: list[int]) -> None:
+    version, time = project.board.versions("w-model")[0], stamp(WHEN - timedelta(seconds=ago))
+    call = {"workflow": "w", "time": time, "version": version, "endpoint": "/predict", "caller": "a", "input_hash": "b"}
+    with project.store.writing() as connection:
+        connection.execute(CALLS.insert(), [{**call, "status": 200, "milliseconds": 1.0, "cached": False}])
+    prune(project, keep=1, since=WHEN)
+    assert stands(project.board)["w-data"] == [f"data {number}" for number in stay]
 
 
 def test_damaged_metadata_is_left_alone_and_named(project: Project, tmp_path: Path) -> None:
     version = project.board.versions("w-model")[0]
     damaged = tmp_path / "outputs/pins/w-model" / version / "data.txt"
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    said = prune(project, keep=1, called={})
+    said = prune(project, keep=1, since=WHEN)
     assert len(said.left) == 1
     assert f"w-model/{version}/data.txt" in said.left[0]
     assert version in project.board.versions("w-model")
@@ -210,15 +216,16 @@ def test_where_it_is_unknown_what_champions_were_made_from_nothing_goes(
     before = {name: project.board.versions(name) for name in project.board.names()}
     damaged = tmp_path / "outputs/pins" / name / before[name][1] / "data.txt"
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    said = prune(project, keep=1, called={})
+    said = prune(project, keep=1, since=WHEN)
     assert {name: project.board.versions(name) for name in project.board.names()} == before
-    assert any(why.startswith("w: what its champions were made from is unknown: ") for why in said.left)
+    why = {"w-champion": "w: which were champions is unknown: ", "w-model": "w: a champion is damaged: "}
+    assert [left for left in said.left if left.startswith(why[name]) and "data.txt" in left] != []
 
 
 def test_a_workflow_whose_run_is_at_work_is_left_alone(project: Project) -> None:
     before = stands(project.board)
     with hold_lock(project.run_lock("w", "monitor"), run="r9"):
-        said = prune(project, keep=1, called={})
+        said = prune(project, keep=1, since=WHEN)
     assert (said.remove, said.left, stands(project.board)) == ([], ["w: a run is at work"], before)
 
 
@@ -231,9 +238,24 @@ def test_a_run_that_begins_while_pruning_stops_it(project: Project, monkeypatch:
 
     monkeypatch.setattr(Board, "remove", remove_and_begin)
     with begun:
-        said = prune(project, keep=1, called={})
+        said = prune(project, keep=1, since=WHEN)
     assert (len(said.remove), said.kept) == (1, 20)
     assert sum(map(len, stands(project.board).values())) == 20
+
+
+def test_a_run_that_began_and_ended_while_the_board_was_read_stops_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_then_write(*given: object, **more: object) -> object:
+        found = find_prunable(*given, **more)
+        old = next(pin for pin in found.remove if pin.name == "w-data")  # a run may reuse the result of any earlier one
+        inputs = [{"kind": "data", "name": "w-data", "version": old.version, "sha256": old.sha256}]
+        project.board.write_json("w-model", "new", facts={}, lineage={"run": "r9", "inputs": inputs})
+        return found
+
+    monkeypatch.setattr(pinmill.prune, "find_prunable", find_then_write)
+    assert prune(project, keep=1, since=WHEN).remove == []
+    assert sum(map(len, stands(project.board).values())) == 22
 
 
 # --- removing one version
@@ -353,7 +375,7 @@ def test_the_command_says_what_may_go_and_a_run_after_its_removal_makes_it_again
     assert (len(said["pins"]), said["kept"], said["removed"], said["left_alone"]) == (4, 6, False, [])
     told = place.pinmill("pins", "prune", "--keep", "1").stdout
     assert f"4 versions, {sum(pin['bytes'] for pin in said['pins'])} bytes may go; 6 kept" in told
-    assert "nothing was removed; to do it: pinmill pins prune --keep 1 --yes" in told
+    assert "nothing was removed; to do it: pinmill pins prune --keep 1 --days 90 --yes" in told
     assert [pin["version"] for pin in said["pins"] if pin["version"] not in told] == []
     assert place.json("pins") == before
     told = place.pinmill("pins", "prune", "--keep", "1", "--yes").stdout
@@ -376,5 +398,5 @@ def test_the_last_are_the_last_committed_though_the_clock_was_set_back(tmp_path:
     board = Board(tmp_path / "pins", clock=lambda: next(times))
     for number in range(3):
         board.write_json("w-data", number, facts={}, lineage={"run": "r"})
-    prune(project, keep=1, called={})
+    prune(project, keep=1, since=WHEN)
     assert stands(board) == {"w-data": [2]}

@@ -1,6 +1,7 @@
 """Commands about the board: list its pins, verify them, and remove the versions that nobody needs any more."""
 
 from contextlib import suppress
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from pinmill.errors import IntegrityError
 from pinmill.project import open_project
 from pinmill.terminal import AsJson, print_json, print_table
+from pinmill.version import now_utc
 
 app = typer.Typer(help="The pins on the board.\n\nExample: pinmill pins", invoke_without_command=True)
 
@@ -64,18 +66,21 @@ def verify(as_json: AsJson = False) -> None:
 @app.command(name="prune")
 def prune_command(
     keep: Annotated[int, typer.Option(min=1, help="How many of the last versions of every pin stay.")] = 5,
+    days: Annotated[int, typer.Option(min=0, help="Models that answered calls within so many days stay.")] = 90,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it the command only says what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove old versions; without --yes only say which.
 
-    Kept are the last ones, champions and former champions, and all that these were made from and judged by.
+    Kept are the last ones, champions and former champions, what answered calls, what a run at work may read, and all
+    that these were made from and judged by.
 
     Example: pinmill pins prune --keep 10 --yes
     """
     from pinmill.prune import find_prunable, prune
 
-    pruning = (prune if yes else find_prunable)(open_project(), keep=keep, called={})
+    since = now_utc() - timedelta(days=days)
+    pruning = (prune if yes else find_prunable)(open_project(), keep=keep, since=since)
     gone = [
         {"name": pin.name, "version": pin.version, "bytes": pin.size, "run": pin.lineage["run"]}
         for pin in pruning.remove
@@ -90,4 +95,4 @@ def prune_command(
         print(f"left alone: {why}")
     print(f"{len(gone)} versions, {total:,} bytes {'removed' if yes else 'may go'}; {pruning.kept} kept")
     if gone and not yes:
-        print(f"nothing was removed; to do it: pinmill pins prune --keep {keep} --yes")
+        print(f"nothing was removed; to do it: pinmill pins prune --keep {keep} --days {days} --yes")
