@@ -48,10 +48,10 @@ def merge_annotations(
     last, and people come after the source. Values are cast to what the column holds, otherwise it is a DataError.
     A table without these columns is left as it is: `check_table` says what is wrong.
     """
-    inputs, is_fit = [*text, *features], frame.columns.is_unique
-    if annotations.empty or not is_fit or not set(inputs) <= set(frame.columns):
+    inputs = [*text, *features]
+    labels = current_labels(annotations).reset_index(drop=True) if len(annotations) else annotations
+    if labels.empty or not frame.columns.is_unique or not set(inputs) <= set(frame.columns):
         return Merged(frame)
-    labels = current_labels(annotations).reset_index(drop=True)
     records = DataFrame(labels["record"].tolist(), dtype=object).assign(**{label: labels["label"]})
     added = cast_columns(records.reindex(columns=[*dict.fromkeys([*frame.columns, label])]), frame, ids=labels["id"])
     pool = pandas.concat([frame, added], ignore_index=True)
@@ -149,5 +149,6 @@ def cast_values(values: Series, known: Series) -> Series:
         cast = finite.astype(known.dtype)
         return (cast if types.is_float_dtype(known) else cast[cast == finite]).reindex(values.index)
     if types.is_datetime64_any_dtype(known):
-        return pandas.to_datetime(values, errors="coerce", format="ISO8601", utc=known.dt.tz is not None)
-    return values.map(str, na_action="ignore") if types.is_string_dtype(known) else values
+        times = pandas.to_datetime(values, errors="coerce", format="ISO8601", utc=known.dt.tz is not None)
+        return times.astype(known.dtype)
+    return values.map(str, na_action="ignore").astype(known.dtype) if types.is_string_dtype(known) else values

@@ -15,8 +15,6 @@ from pinmill.version import now_utc
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-NAMED = ("text", "features", "ignore", "label")  # parameters that say what the columns are
-
 app = typer.Typer()
 examples = typer.Typer(help="The examples that people label.\n\nExample: pinmill examples add docstrings new.csv")
 examples.callback()(lambda: None)  # keeps `add` a word of its own while it is the only one
@@ -47,8 +45,8 @@ def add(
     from pinmill.table import load_table
 
     project, who = open_project(), annotator or getpass.getuser()
-    named = {name: value for name, value in read_values(project, workflow).items() if name in NAMED}
-    rows, empty = read_examples(load_table(file.read_bytes(), file.name, str(file)), **named)
+    columns = {name: read_values(project, workflow)[name] for name in ("text", "features", "ignore", "label")}
+    rows, empty = read_examples(load_table(file.read_bytes(), file.name, str(file)), **columns)
     labels = find_new_labels(rows, project.store.read_annotations(workflow), annotator=who)
     hashes, now, origin = rows["hash"].tolist(), now_utc(), f"file {file.name}"
     added, known = project.store.add_examples(workflow, rows["record"].tolist(), hashes=hashes, origin=origin, when=now)
@@ -99,13 +97,14 @@ def export_labels(labels: "DataFrame", file: Path, *, label: str) -> None:
     records = DataFrame(labels["record"].tolist(), index=labels.index).assign(**{label: labels["label"]})
     about = labels[["annotator", "created", "seconds", "note", "strategy"]]
     frame = records.join(about, rsuffix="_of_label").infer_objects()
+    write = {
+        ".csv": lambda: frame.to_csv(index=False).encode(),
+        ".parquet": lambda: frame.to_parquet(index=False),
+        ".jsonl": lambda: "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in list_records(frame)).encode(),
+    }
     try:
-        if file.suffix == ".parquet":
-            write_whole(file, frame.to_parquet(index=False))
-        elif file.suffix in (".csv", ".jsonl"):
-            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in list_records(frame))
-            write_whole(file, (frame.to_csv(index=False) if file.suffix == ".csv" else "".join(lines)).encode())
-        else:
-            raise ValueError("its suffix must be .csv, .parquet or .jsonl")
-    except (ValueError, TypeError) as error:
-        raise DataError(f"the labels cannot be written to {file}: {error}") from None
+        write_whole(file, write[file.suffix]())
+    except KeyError:
+        raise DataError(f"the labels cannot be written to {file}: its suffix must be {', '.join(write)}") from None
+    except (ValueError, TypeError) as error:  # Parquet takes no column of several types
+        raise DataError(f"the labels cannot be written to {file}: {error}. Take .jsonl") from None

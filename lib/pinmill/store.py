@@ -35,18 +35,18 @@ NEXT_STEPS = {  # by words of the database's own message: the first that stands 
     "full|No space": "Make room on its disk, then try again",
     "readonly|unable to open|ermission|Read-only": "Allow this user to write the file and its folder",
     "not a database|malformed": "It is damaged or another kind of file: restore a backup, or move it away",
-    "No module named": "Install what such a database needs: pip install 'pinmill[postgres]'",
     "": "Check PINMILL_STORE, the database and the access to it",
 }
+EXPECTED = "a SQLAlchemy URL was expected, its driver installed (pip install 'pinmill[postgres]'), an @ written as %40"
 ID = sql.BigInteger().with_variant(sql.Integer, "sqlite")  # SQLite numbers rows only in an INTEGER
 JSON = sql.JSON(none_as_null=True)
 METADATA = sql.MetaData()
 
 
-def _table(name: str, texts: str, *more: sql.schema.SchemaItem, key: sql.Column | None = None) -> sql.Table:
-    """A table of numbered rows, or of rows with another primary key, with columns of text never missing, and more."""
+def _table(name: str, texts: str, *more: sql.schema.SchemaItem, key: tuple = ("id", ID)) -> sql.Table:
+    """A table with a primary key (default: numbers that count up), columns of text that is never missing, and more."""
     columns = [must(column, sql.Text) for column in texts.split()]
-    return sql.Table(name, METADATA, key if key is not None else may("id", ID, primary_key=True), *columns, *more)
+    return sql.Table(name, METADATA, must(*key, primary_key=True), *columns, *more)
 
 
 must, may, once = partial(sql.Column, nullable=False), sql.Column, sql.UniqueConstraint
@@ -61,8 +61,7 @@ CALLS = _table(
     may("output", JSON), must("milliseconds", sql.Float), must("cached", sql.Boolean),
     sql.Index("by_time", "workflow", "time"),
 )  # fmt: skip
-KEY = must("key", sql.Text, primary_key=True)
-PREDICTIONS = _table("predictions", "workflow version created", must("output", JSON), key=KEY)
+PREDICTIONS = _table("predictions", "workflow version created", must("output", JSON), key=("key", sql.Text))
 TOKENS = _table(
     "tokens", "name role hash created", may("expires", sql.Text), may("revoked", sql.Text), once("name"), once("hash")
 )
@@ -93,13 +92,10 @@ class Store:
         # Python must not begin transactions by itself: it would not before a table is made.
         options = {"connect_args": {"timeout": BUSY, "isolation_level": None}} if self._file else {}
         try:
-            with self._telling("open"):
-                url = sql.URL.create("sqlite", database=self._place) if self._file else place
-                self._engine = sql.create_engine(url, **options)
-        except ValueError:
-            raise StoreError(
-                f"PINMILL_STORE is {self.where}: write signs in a password as %40, a port in digits"
-            ) from None
+            url = sql.URL.create("sqlite", database=self._place) if self._file else sql.make_url(place)
+            self._engine = sql.create_engine(url, **options)
+        except (sql.exc.ArgumentError, ImportError, ValueError):  # whose words may hold a part of the password
+            raise StoreError(f"PINMILL_STORE is {self.where}: {EXPECTED}") from None
 
     @contextmanager
     def writing(self) -> Iterator[sql.Connection]:
@@ -130,11 +126,10 @@ class Store:
         """Add inputs of these hashes; how many were new, and how many were known or repeated."""
         about = {"workflow": workflow, "origin": origin, "created": stamp(when)}
         given = zip(hashes, plain(records, "records"), strict=True)
+        rows = [{**about, "hash": key, "record": record} for key, record in given]
         with self.writing() as connection:
-            new = _append(
-                connection, EXAMPLES.c.hash, [{**about, "hash": key, "record": record} for key, record in given]
-            )
-        return new, len(records) - new
+            new = _append(connection, EXAMPLES.c.hash, rows)
+        return new, len(rows) - new
 
     def add_annotations(
         self, workflow: str, annotations: Sequence[Annotation], *, annotator: str, when: datetime
@@ -200,7 +195,7 @@ class Store:
         """Turn what a database or disk says into a StoreError: what, where, and what to do."""
         try:
             yield
-        except (sql.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+        except (sql.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
             said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
             step = next(step for words, step in NEXT_STEPS.items() if any(word in said for word in words.split("|")))
             said = scrub(said, hidden_values(["url"], {"url": self._place}))
