@@ -21,7 +21,7 @@ from pinmill.project import Project, open_project
 if TYPE_CHECKING:
     from conftest import Workplace
 
-CHECKS = ["packages", "kernel", "kernelspec", "quarto", "board", "pins", "store", "params", "disk", "clock", "git"]
+CHECKS = ["packages", "kernel", "quarto", "board", "pins", "store", "params", "disk", "clock", "git"]
 NOW = datetime.now(UTC)
 PASSWORD = "hunter2-hunter2"
 
@@ -59,7 +59,7 @@ def test_every_check_is_shown_and_a_warning_is_no_failure(small_trained: Workpla
     assert [finding["check"] for finding in found] == CHECKS
     assert {finding["check"]: finding["level"] for finding in found if finding["level"] == "problem"} == {}
     shown = small_trained.pinmill("doctor").stdout
-    assert "ok       kernel      a kernel starts and computes\n" in shown
+    assert "ok       kernel      kernel python3 starts, computes, and is of this environment\n" in shown
     assert "warning  git         there is no repository, so pins record no commit\n" in shown
     assert f"{'':20} → git init\n" in shown
 
@@ -130,19 +130,27 @@ def test_a_kernel_that_dies_or_hangs_is_a_problem(
     assert said in found.found
 
 
-@pytest.mark.parametrize(
-    ("program", "level"), [(sys.executable, "ok"), ("/nowhere/python", "problem"), ("/bin/sh", "warning")]
-)
-def test_the_kernelspec_is_that_of_this_environment(
-    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, level: str
+def test_the_kernelspec_that_jupyterlab_takes_is_that_of_this_environment(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "other"], check=True)
+    (site,) = (tmp_path / "other").glob("lib/python*/site-packages")
+    (site / "packages.pth").write_text(f"{Path(pytest.__file__).parent.parent}\n")
+    programs = [sys.executable, str(tmp_path / "other/bin/python"), "/nowhere/python"]
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     folder = tmp_path / "jupyter" / "kernels" / "python3"
     folder.mkdir(parents=True)
-    spec = {"argv": [program, "-m", "x"], "display_name": "x", "language": "python"}
-    (folder / "kernel.json").write_text(json.dumps(spec))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    found = doctor.kernelspec(project)
-    assert (found.level, str(folder) in found.fix) == (level, level != "ok")
+    found = []
+    for program in programs:
+        spec = {"argv": [program, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python"}
+        (folder / "kernel.json").write_text(json.dumps({**spec, "display_name": "x"}))
+        finding = doctor.kernel(project)
+        found.append((finding.level, finding.found))
+    assert found == [
+        ("ok", "kernel python3 starts, computes, and is of this environment"),
+        ("warning", f"kernel python3 is of another environment: (2, '{tmp_path / 'other'}')"),
+        ("problem", "a kernel does not start: [Errno 2] No such file or directory: '/nowhere/python'"),
+    ]
 
 
 def test_quarto_is_found_on_the_path_or_missed_with_a_warning(

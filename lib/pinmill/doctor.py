@@ -38,7 +38,7 @@ def examine(project: Project, *, now: datetime) -> list[Finding]:
     from pinmill.secret import hidden_values, scrub
 
     hidden, findings = hidden_values(find_secret_names(project), project.settings), []
-    for check in (packages, kernel, kernelspec, quarto, board, pins, store, params, disk, clock, git):
+    for check in (packages, kernel, quarto, board, pins, store, params, disk, clock, git):
         try:
             finding = check(project, now) if check is clock else check(project)
         except Exception as error:  # whatever it is, the other checks still have something to say
@@ -50,7 +50,7 @@ def examine(project: Project, *, now: datetime) -> list[Finding]:
 
 def find_secret_names(project: Project) -> Iterator[str]:
     """Settings that must not be shown: those that a params file names as secrets, and URLs that hold a password."""
-    for file in (project.root / "params").glob("*.yaml"):
+    for file in filter(Path.is_file, (project.root / "params").glob("*.yaml")):
         yield from re.findall(r"secret:(\w+)", file.read_text(encoding="utf-8", errors="replace"))
     yield from (name for name, value in project.settings.items() if re.search(r"://[^/]*@", value))
 
@@ -85,38 +85,20 @@ def compare_lock(text: str, installed: Mapping[str, str]) -> tuple[int, list[str
 
 
 def kernel(project: Project) -> Finding:
-    """Does a kernel start as for a stage, and compute?"""
-    from jupyter_core.utils import run_sync
+    """Does the kernel that the notebooks name start, also for JupyterLab, compute, and belong to this environment?"""
+    from jupyter_client.manager import run_kernel
 
-    from pinmill.kernel import start_kernel
-
-    started = start_kernel(project.root, project.settings, imports="")
-    client = started.manager.client()
-    asked = {"silent": True, "user_expressions": {"sum": "1 + 1"}, "timeout": KERNEL_SECONDS}
+    fix = f"{sys.executable} -m ipykernel install --sys-prefix, then see: jupyter kernelspec list"
+    silent = {"cwd": str(project.root), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    asked = {"silent": True, "user_expressions": {"said": "1 + 1, __import__('sys').prefix"}, "timeout": KERNEL_SECONDS}
     try:
-        client.start_channels()
-        run_sync(client.wait_for_ready)(timeout=KERNEL_SECONDS)
-        answer = run_sync(client.execute_interactive)("", **asked)["content"]["user_expressions"]["sum"]
-        wrong = [] if answer.get("data", {}).get("text/plain") == "2" else [f"1 + 1 gave {answer}"]
-    except (RuntimeError, TimeoutError) as error:
-        wrong = [f"a kernel does not start: {error}"]
-    finally:
-        client.stop_channels()
-        started.stop()
-    return grade(wrong, f"see what this says: {sys.executable} -m ipykernel_launcher", "a kernel starts and computes")
-
-
-def kernelspec(project: Project) -> Finding:
-    """Do JupyterLab and plain papermill find the kernel python3, that the notebooks name, in this environment?"""
-    from jupyter_client.kernelspec import KernelSpecManager
-
-    spec = KernelSpecManager().get_kernel_spec("python3")
-    program = shutil.which(sys.executable if spec.argv[0].startswith("python") else spec.argv[0])
-    is_ours = program is not None and Path(program).parent == Path(sys.executable).parent
-    what = "another environment" if program else "not there"
-    wrong = [] if is_ours else [f"kernel python3 of JupyterLab is {spec.argv[0]}: {what}"]
-    fix = f"remove {spec.resource_dir}, or: {sys.executable} -m ipykernel install --sys-prefix"
-    return grade(wrong, fix, "JupyterLab starts it, too", level="warning" if program else "problem")
+        with run_kernel(startup_timeout=KERNEL_SECONDS, kernel_name="python3", **silent) as client:
+            said = client.execute_interactive("", **asked)["content"]["user_expressions"]["said"]
+    except (RuntimeError, TimeoutError, OSError) as error:
+        return Finding("problem", f"a kernel does not start: {error}", fix)
+    answer = said["data"]["text/plain"]
+    other = [] if answer == repr((2, sys.prefix)) else [f"kernel python3 is of another environment: {answer}"]
+    return grade(other, fix, "kernel python3 starts, computes, and is of this environment", level="warning")
 
 
 def quarto(project: Project) -> Finding:
