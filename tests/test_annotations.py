@@ -13,11 +13,14 @@ import pytest
 from pinmill.annotations import current_labels, find_new_labels, merge_annotations, read_examples
 from pinmill.board import Board
 from pinmill.errors import DataError
+from pinmill.split import split_by_hash
 from pinmill.store import Annotation, Store
 from pinmill.table import hash_rows
 
 if TYPE_CHECKING:
     from conftest import Workplace
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def said(*rows: tuple) -> pd.DataFrame:
@@ -235,6 +238,9 @@ def test_labels_go_from_a_file_into_the_next_run_and_then_nothing_is_new(trained
     assert (
         annotate(trained, "a new text,ham\n", "bob").splitlines()[1] == "tiny: 0 labels by bob added, 1 known already"
     )
+    unsure = [f"the model is unsure of number {number}" for number in range(20)]
+    given = [Annotation(text, {"text": text}, "spam", text, "uncertainty") for text in unsure]
+    Store(trained.root / "outputs" / "pinmill.sqlite").add_annotations("tiny", given, annotator="eve", when=NOON)
 
     done = trained.pinmill("run", "tiny", "--explain", code=None)
     assert "01-prepare (1/4) runs: the annotations\n" in done.stderr
@@ -242,10 +248,13 @@ def test_labels_go_from_a_file_into_the_next_run_and_then_nothing_is_new(trained
     assert [stage["status"] for stage in run["stages"]][:2] == ["ran", "ran"]
     board = Board(trained.root / "outputs" / "pins")
     pin = board.pin("tiny-data")
-    assert pin.facts["annotations"] == {"n": 3, "by": {"ann": 2, "bob": 1}, "conflicts": 2, "last_id": 3}
-    assert {"kind": "annotations", "name": "tiny", "version": "3", "sha256": None} in pin.lineage["inputs"]
+    assert pin.facts["annotations"] == {"n": 23, "by": {"eve": 20, "ann": 2, "bob": 1}, "conflicts": 2, "last_id": 23}
+    assert {"kind": "annotations", "name": "tiny", "version": "23", "sha256": None} in pin.lineage["inputs"]
     data = board.read_table(pin)
-    assert len(data) == 241
+    assert len(data) == 261
+    active = data[data["text"].isin(unsure)]
+    assert active["_part"].tolist() == ["train"] * 20
+    assert "test" in split_by_hash(active["_hash"], test_fraction=0.2, seed=42).tolist()  # where they would have gone
     taken = dict(zip(data["text"], data["label"], strict=True))
     assert (taken["a new text"], taken["see you at lunch tomorrow number 1"]) == ("ham", "spam")
     shown = outputs_of(trained, run)
@@ -270,11 +279,11 @@ def test_a_run_looks_for_annotations_of_its_workflow_without_loading_sqlalchemy(
     assert "nothing ran" in run()[0]
     store = Store(small_trained.root / "outputs" / "pinmill.sqlite")
     label = Annotation("h", {}, 1, "k", "random")
-    store.add_annotations("another", [label], annotator="ann", when=datetime.now(UTC))
+    store.add_annotations("another", [label], annotator="ann", when=NOON)
     for said, loaded in (run(), run()):
         assert "nothing changed, so nothing ran" in said
         assert not loaded
-    store.add_annotations("small", [label], annotator="ann", when=datetime.now(UTC))
+    store.add_annotations("small", [label], annotator="ann", when=NOON)
     for expected in ("ran 01-prepare)", "nothing changed, so nothing ran"):
         said, loaded = run()
         assert expected in said
