@@ -161,8 +161,17 @@ def test_a_name_that_none_or_several_have_is_refused(trained_once, given: str, m
 
 
 def test_data_values_are_printed_as_they_are(capsys) -> None:
-    print_tree("t", {"rows": [{"true": "[red]x[/red] :smile:", "a": "\x1b[31mred"}], "n": 0, "empty": {}})
-    assert capsys.readouterr().out == "t\n├── rows: true [red]x[/red] :smile:, a '\\x1b[31mred'\n└── n: 0\n"
+    long = {"\x07": "x" * 160, "name": "\x1b]0;", "version": 1}
+    print_tree(
+        "t", {"rows": [{"true": "[red]x[/red] :smile:", "\x1b[0m": "\x1b[31mred"}], "n": 0, "no": {}, "in": long}
+    )
+    assert capsys.readouterr().out.splitlines()[:5] == [
+        "t",
+        "├── rows: true [red]x[/red] :smile:, '\\x1b[0m' '\\x1b[31mred'",
+        "├── n: 0",
+        "└── in: '\\x1b]0; 1'",
+        f"    ├── '\\x07': {'x' * 160}",
+    ]
 
 
 def test_a_pin_that_was_shown_is_only_named_again(capsys) -> None:

@@ -75,7 +75,7 @@ def compare(
         return
     metrics = [{name: tell(value) for name, value in row.items()} for row in found.pop("metrics")]
     diff = found.pop("diff")
-    print_tree(f"{workflow}: A and B", found)
+    print_tree(f"{workflow}: B beside A; a positive difference means that B is better", found)
     if metrics:
         print_table(metrics, list(metrics[0]))
     print("\n".join(["the code cannot be compared"] if diff is None else diff))
@@ -94,11 +94,11 @@ def print_tree(title: str, found: Mapping[str, Any]) -> None:
         for key, value in found.items():
             several = isinstance(value, list) and isinstance(next(iter(value), None), dict)
             for item in value if several else [value]:
-                name, line = name_of(item), f"{key}: {tell(item)}"
+                name, line = name_of(item), f"{tell(key)}: {tell(item)}"
                 if name and name in shown:
-                    branch.add(Text(f"{key}: {name} (as above)"))
+                    branch.add(Text(f"{tell(key)}: {name} (as above)"))
                 elif isinstance(item, dict) and len(line) > SHORT:
-                    grow(branch.add(Text(f"{key}: {name}".removesuffix(": "))), item)
+                    grow(branch.add(Text(f"{tell(key)}: {name}".removesuffix(": "))), item)
                 elif item not in (None, "", [], {}, ()):
                     branch.add(Text(line))
 
@@ -109,13 +109,13 @@ def print_tree(title: str, found: Mapping[str, Any]) -> None:
 
 def name_of(found: Any) -> str:
     """The name and version of a pin; empty for anything else."""
-    return f"{found['name']} {found['version']}" if isinstance(found, dict) and "name" in found else ""
+    return tell(f"{found['name']} {found['version']}") if isinstance(found, dict) and "name" in found else ""
 
 
 def tell(value: Any) -> str:
     """A value on one line; characters that a terminal could take for a command are escaped."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {tell(item)}" for key, item in value.items()) or "none"
+        return ", ".join(f"{tell(key)} {tell(item)}" for key, item in value.items()) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(map(tell, value)) or "none"
     text = f"{value:.4g}" if isinstance(value, float) else "none" if value in (None, "") else str(value)

@@ -64,8 +64,8 @@ def read_side(project: Project, workflow: str, given: str) -> Side:
     inputs = [each for each in lineage.get("inputs", []) if each["kind"] == "data"]
     rows = attempt(lambda: board.read_table(board.pin(inputs[0]["name"], inputs[0]["version"]))) if inputs else None
     code = pin and attempt(lambda: read_code(executed_notebook(project, workflow, lineage)))
-    told = {key: listed[key] for key in ("version", "status", "created", "by", "run")}
-    return Side(told | {"problems": problems}, lineage, facts, model, rows, code)
+    told = {key: listed[key] for key in ("version", "status", "created", "by", "run")} | {"problems": problems}
+    return Side(told, lineage, facts, model, rows, code)
 
 
 def read_code(executed: Path) -> list[str]:

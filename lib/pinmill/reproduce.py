@@ -86,10 +86,8 @@ def run_scratch(scratch: Project, workflow: str, recorded: Recorded, progress: L
 
     stage, given = read_stage(scratch.notebooks / recorded.executed.name), recorded.model.lineage["parameters"]
     values = {name: given.get(name, declared.default) for name, declared in stage.declarations.items()}
-    origins = dict.fromkeys(values, "recorded")
-    record = run_job(
-        scratch, Plan(workflow, stage.job, (stage,), values, origins, RunSettings(timeout=PATIENCE)), progress
-    )
+    origins, settings = dict.fromkeys(values, "recorded"), RunSettings(timeout=PATIENCE)
+    record = run_job(scratch, Plan(workflow, stage.job, (stage,), values, origins, settings), progress)
     if record.status != "succeeded":
         raise RunError(f"{stage.stem} failed in the scratch project {scratch.root} (--keep keeps it): {record.error}")
     return record.stages[0]
@@ -100,13 +98,12 @@ def reproduce(
 ) -> dict[str, Any]:
     """Train a model version again; the project's own board and runs are only read.
 
-    `difference` is as in `find_difference`, None for the same bytes; `changes` is as in `list_changes`: all that is
-    not as it was then; `notebook_now` tells whether notebooks/ has still what was run: same, changed or gone; `kept`
-    is the folder of the scratch project, None when it was removed.
+    `difference` is as in `find_difference`, None for the same bytes; `changes`, as in `list_changes`, is all that is
+    not as it was; `notebook_now` tells of the one in notebooks/; `kept` is the scratch project, None when removed.
     """
     recorded = find_recorded(project, workflow, find_version(project, workflow, given)["version"])
-    model, present = recorded.model, project.notebooks / recorded.executed.name
-    present = read_stage(present) if present.is_file() else None
+    model, path = recorded.model, project.notebooks / recorded.executed.name
+    present = read_stage(path) if path.is_file() else None
     root = Path(tempfile.mkdtemp(prefix="pinmill-reproduce-")).resolve()
     try:
         scratch = make_scratch(project, workflow, recorded, root)
