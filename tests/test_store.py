@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -75,8 +76,10 @@ def say(store: Store, *keys: str, label: object = "spam", annotator: str = "ann"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "outputs" / "pinmill.sqlite")
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "outputs" / "pinmill.sqlite")
+    yield store
+    store.close()
 
 
 def test_reading_a_store_that_is_not_there_gives_nothing_and_makes_no_file(store: Store, tmp_path: Path) -> None:
@@ -253,7 +256,9 @@ def test_a_full_disk_leaves_nothing_half_written(small_disk: Path) -> None:
 
 
 def test_a_disk_that_cannot_be_written_is_told(small_disk: Path) -> None:
-    start_together("say(store, 'before')", small_disk / "pinmill.sqlite", 1)
+    store = Store(small_disk / "pinmill.sqlite")
+    say(store, "before")
+    store.close()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(StoreError, match="Allow this user to write the file and its folder"):
         say(Store(small_disk / "pinmill.sqlite"), "after")

@@ -97,6 +97,10 @@ class Store:
         except (sql.exc.ArgumentError, ImportError, ValueError):  # whose words may hold a part of the password
             raise StoreError(f"PINMILL_STORE is {self.where}: {EXPECTED}") from None
 
+    def close(self) -> None:
+        """Close the connections that are kept for the next query; the store may be used again."""
+        self._engine.dispose()
+
     @contextmanager
     def writing(self) -> Iterator[sql.Connection]:
         """A transaction with no other writer beside it: committed when the block ends, undone when it raises."""
