@@ -52,7 +52,7 @@ def verify(as_json: AsJson = False) -> None:
     damaged = [
         {"name": name, "version": version, "problems": problems}
         for (name, version), problems in checked.items()
-        if problems
+        if problems and version in board.versions(name)  # unless it was pruned meanwhile
     ]
     if as_json:
         print_json({"checked": len(checked), "damaged": damaged})

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pinmill.board import Board
 from pinmill.champion import read_history
-from pinmill.errors import IntegrityError
+from pinmill.errors import IntegrityError, PinNotFoundError
 from pinmill.lock import read_holder
 from pinmill.pin import Pin
 from pinmill.project import Project
@@ -87,6 +87,8 @@ def find_prunable(project: Project, *, keep: int, since: datetime) -> Pruning:
             pins.append(board.pin(*key))
         except IntegrityError as error:
             damaged[key] = str(error)
+        except PinNotFoundError:  # another prune was faster
+            continue
     models, untouched = set[Key](), dict.fromkeys(find_at_work(project), "a run is at work")
     for workflow in find_workflows(board, "champion"):
         try:
