@@ -153,7 +153,7 @@ def test_nothing_changed_is_success_and_says_so(call, trained_once, trained) -> 
     done = trained.pinmill("run", "tiny")
     champion = call(trained, "champion", "tiny", "--json").json()["version"]
     assert re.match(r"tiny: succeeded \(run \S+; nothing changed, so nothing ran\)\n", done.stdout)
-    assert f"  champion  {champion}\n" in done.stdout
+    assert f"  champion  outputs/pins/tiny-model/{champion}\n" in done.stdout
     assert "  card      reports/_pages/tiny/model-card.html\n" in done.stdout
     assert done.stderr == ""
 
@@ -338,7 +338,7 @@ def test_promote_takes_a_short_version_and_rollback_goes_back(call, told) -> Non
     assert call(told, "rollback", "small", "--why", "it was not").stdout == f"small: champion is {b}; {a} is held\n"
     assert call(told, "rollback", "small", "--why", "further").stdout == f"small: champion is {a}; {b} is held\n"
     assert [m["status"] for m in call(told, "models", "small", "--json").json()] == ["champion", "held", "rejected"]
-    assert told.pinmill("run", "small", "--set", "power=2").stdout.count(f"  champion  {a}\n") == 1  # held stays held
+    assert told.pinmill("run", "small", "--set", "power=2").stdout.count(f"/small-model/{a}\n") == 1  # held stays held
 
 
 def test_rollback_goes_to_a_named_champion(call, told) -> None:

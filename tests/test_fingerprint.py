@@ -85,9 +85,9 @@ def test_modules_are_hashed_by_their_source_and_a_gone_one_is_empty(tmp_path: Pa
 def test_a_result_is_found_by_its_fingerprint_and_as_the_latest(tmp_path: Path) -> None:
     write_result(tmp_path, RESULT)
     assert read_result(tmp_path, STAGE, "abc") == RESULT
-    assert read_result(tmp_path, STAGE) == RESULT
+    assert read_result(tmp_path, STAGE, "latest") == RESULT
     assert read_result(tmp_path, STAGE, "abd") is None
-    assert read_result(tmp_path, replace(STAGE, name="other")) is None
+    assert read_result(tmp_path, replace(STAGE, name="other"), "latest") is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", "{}", '{"run": "r"}', '{"unknown": 1}', '{"why": 3}'])

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from pinmill.errors import LockedError, RunError
-from pinmill.lock import Holder, check_held, hold_lock, holder_file, is_alive, read_birth, read_holder
+from pinmill.lock import Holder, check_held, hold_lock, holder_file, is_alive, read_holder
 
 HOLD = """
 import sys
@@ -75,7 +75,7 @@ def test_a_holder_that_was_killed_releases(path: Path, other: subprocess.Popen) 
     assert holder_file(path).exists()  # it had no time to remove it
     assert read_holder(path) is None
     with hold_lock(path, run="r2") as holder:
-        assert read_holder(path) == holder == Holder("r2", os.getpid(), read_birth(os.getpid()))
+        assert read_holder(path) == holder == Holder("r2", os.getpid(), psutil.Process().create_time())
 
 
 def test_a_holder_that_was_killed_and_not_reaped_does_not_hold(path: Path, other: subprocess.Popen) -> None:
@@ -140,8 +140,8 @@ def test_a_damaged_note_of_the_holder_is_no_holder(path: Path, text: str) -> Non
 
 def test_a_pid_that_was_given_again_is_not_the_holder(path: Path) -> None:
     path.parent.mkdir()
-    note = {"run": "r1", "pid": os.getpid(), "born": read_birth(os.getpid()) - 60}
+    note = {"run": "r1", "pid": os.getpid(), "born": psutil.Process().create_time() - 60}
     holder_file(path).write_text(json.dumps(note))
     assert read_holder(path) is None
-    assert is_alive(os.getpid(), read_birth(os.getpid()))
+    assert is_alive(os.getpid(), psutil.Process().create_time())
     assert not is_alive(2**22 + 1, 0.0)  # above Linux's largest process number

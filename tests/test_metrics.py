@@ -157,10 +157,11 @@ def test_chunks_do_not_change_a_value(monkeypatch):
 def test_bootstrap_weights_count_n_draws_and_repeat_with_the_seed():
     weights = bootstrap_weights(500, draws=20, seed=3)
     assert weights.dtype == np.uint16
-    assert weights.sum(axis=1).tolist() == [500] * 20
+    assert (weights[0] == 1).all()  # the rows as they are
+    assert weights.sum(axis=1).tolist() == [500] * 21
     assert (weights == bootstrap_weights(500, draws=20, seed=3)).all()
     assert (weights != bootstrap_weights(500, draws=20, seed=4)).any()
-    assert (weights == 0).mean() == pytest.approx(np.exp(-1), abs=0.02)  # each row is left out with (1 - 1/n)^n
+    assert (weights[1:] == 0).mean() == pytest.approx(np.exp(-1), abs=0.02)  # each row is left out with (1 - 1/n)^n
 
 
 def test_interval_of_accuracy_is_the_binomial_one():

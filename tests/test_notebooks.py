@@ -115,7 +115,7 @@ def test_a_name_in_two_notebooks_has_the_same_type_default_and_text() -> None:
     contracts = defaultdict(lambda: defaultdict(list))
     for path in STAGES:
         for name, declared in read_stage(path).declarations.items():
-            contracts[name][declared.contract].append(path.stem)
+            contracts[name][repr(declared)].append(path.stem)
     assert {name: dict(found) for name, found in contracts.items() if len(found) > 1} == {}
 
 

@@ -8,16 +8,9 @@ import jsonschema
 import pytest
 from pinmill.errors import ParameterError
 from pinmill.notebook import Declaration, Stage, parse_declarations
-from pinmill.params import (
-    check_params,
-    check_value,
-    convert,
-    fill_variables,
-    load_params,
-    override,
-    parse_params,
-    read_schema,
-)
+from pinmill.params import check_params, check_value, convert, fill_variables, override, parse_params, read_schema
+from pinmill.plan import load_workflow
+from pinmill.project import Project
 
 PREPARE = """\
 workflow: str = "docstrings"  # name of the workflow
@@ -148,23 +141,27 @@ def test_every_variable_that_is_not_set_is_named_with_its_line() -> None:
 
 
 def test_a_missing_workflow_names_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / "params").mkdir()
+    for workflow in ("spam", "reviews"):
+        (tmp_path / "params" / f"{workflow}.yaml").touch()
     with pytest.raises(ParameterError) as caught:
-        load_params(tmp_path / "spma.yaml", where="params/spma.yaml", settings={}, workflows=["spam", "reviews"])
+        load_workflow(Project(tmp_path, {}), "spma")
     assert str(caught.value) == (
         "no workflow 'spma': params/spma.yaml does not exist. Did you mean 'spam'? The workflows here are: reviews, spam."  # noqa: E501
     )
 
 
-@pytest.mark.parametrize("name", ["Spam", "..", "a b", "-a", "a" * 49, "ä", "a*b", "a.b"])
+@pytest.mark.parametrize("name", ["Spam", "..", "a b", "-a", "a" * 49, "ä", "a*b", "a.b", "../a"])
 def test_a_workflow_has_a_plain_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ParameterError, match=f"'{name.replace('*', '.')}' is no name for a workflow"):
-        load_params(tmp_path / f"{name}.yaml", where="x", settings={})
+    with pytest.raises(ParameterError, match=f"^'{re.escape(name)}' is no workflow: lower-case letters, digits, - "):
+        load_workflow(Project(tmp_path, {}), name)
 
 
 def test_a_file_in_another_encoding_says_where(tmp_path: Path) -> None:
-    (tmp_path / "w.yaml").write_bytes("title: Café\n".encode("latin-1"))
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "w.yaml").write_bytes("title: Café\n".encode("latin-1"))
     with pytest.raises(ParameterError, match=r"params/w.yaml is not UTF-8 \(byte 10\). Save it as UTF-8."):
-        load_params(tmp_path / "w.yaml", where="params/w.yaml", settings={})
+        load_workflow(Project(tmp_path, {}), "w")
 
 
 def test_set_lays_values_over_the_file_and_reads_them_as_yaml() -> None:

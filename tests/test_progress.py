@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import re
+from typing import TextIO
 
 import pytest
 from pinmill.progress import BarProgress, LineProgress, open_progress
@@ -11,9 +12,10 @@ from pinmill.progress import BarProgress, LineProgress, open_progress
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
 
-def work(progress: LineProgress) -> None:
+def work(stream: TextIO, kind: type) -> None:
     """What a run of two stages tells, the second failing in its third cell."""
-    with progress:
+    with open_progress(stream) as progress:
+        assert type(progress) is kind
         progress.begin("01-prepare", 1, 2, "it never ran before")
         for done in (1, 2, 3):
             progress.cells(done, 3)
@@ -28,9 +30,7 @@ def read_terminal(columns: int = 100) -> str:
     above, below = pty.openpty()
     try:
         with os.fdopen(below, "w") as stream:
-            progress = open_progress(stream)
-            assert isinstance(progress, BarProgress)
-            work(progress)
+            work(stream, BarProgress)
             stream.flush()
             os.set_blocking(above, False)
             received = b""
@@ -45,8 +45,7 @@ def read_terminal(columns: int = 100) -> str:
 
 def test_off_a_terminal_each_event_is_a_line_with_utc_time() -> None:
     stream = io.StringIO()
-    progress = open_progress(stream)
-    work(progress)
+    work(stream, LineProgress)
     lines = stream.getvalue().splitlines()
     assert all(re.match(STAMP, line) for line in lines)
     assert [line.partition(" ")[2] for line in lines] == [
@@ -60,12 +59,12 @@ def test_off_a_terminal_each_event_is_a_line_with_utc_time() -> None:
 
 def test_a_pipe_and_a_file_get_lines(tmp_path) -> None:
     reading, writing = os.pipe()
-    with os.fdopen(reading) as source, os.fdopen(writing, "w") as sink:
-        assert type(open_progress(sink)) is LineProgress
-        open_progress(sink).say("x")
+    with os.fdopen(reading) as source, os.fdopen(writing, "w") as sink, open_progress(sink) as progress:
+        assert type(progress) is LineProgress
+        progress.say("x")
         assert re.fullmatch(rf"{STAMP} x\n", source.readline())  # at once, though nobody flushed
     with (tmp_path / "log").open("w") as file:
-        assert type(open_progress(file)) is LineProgress
+        work(file, LineProgress)
 
 
 @pytest.fixture

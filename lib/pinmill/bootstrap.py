@@ -22,23 +22,18 @@ class Difference:
 
 
 def bootstrap_weights(n: int, *, draws: int, seed: int) -> np.ndarray:
-    """How often each of n rows is in each draw of n with replacement; shape (draws, n), uint16."""
+    """Every row once, then how often each of n is in each draw of n with replacement; (1 + draws, n), uint16."""
     generator = np.random.default_rng(seed)
     drawn = (generator.integers(0, max(n, 1), n) for _ in range(draws))
-    return np.array([np.bincount(rows, minlength=n).astype(np.uint16) for rows in drawn])
+    counts = (np.bincount(rows, minlength=n) for rows in drawn)
+    return np.array([np.ones(n), *counts], dtype=np.uint16)
 
 
 def score_table(p: Predictions, names: Sequence[str], *, draws: int, seed: int, level: float = 0.95) -> pd.DataFrame:
     """One row per metric: metric, value, low, high, undefined (as in Difference), n."""
-    weights = _weigh(p, draws, seed)
+    weights = bootstrap_weights(len(p.truth), draws=draws, seed=seed)
     rows = [(name, *summarise(values, level=level)) for name, values in metric_values(p, names, weights).items()]
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "undefined"]).assign(n=len(p.truth))
-
-
-def _weigh(p: Predictions, draws: int, seed: int) -> np.ndarray:
-    """Every row once, then the draws."""
-    weights = bootstrap_weights(len(p.truth), draws=draws, seed=seed)
-    return np.vstack([np.ones_like(weights[:1]), weights])
 
 
 def summarise(values: np.ndarray, *, level: float) -> tuple[float, float, float, int]:
@@ -53,13 +48,10 @@ def summarise(values: np.ndarray, *, level: float) -> tuple[float, float, float,
 def paired_difference(
     candidate: Predictions, champion: Predictions, metric: str, *, draws: int, seed: int, level: float = 0.90
 ) -> Difference:
-    """How much better the candidate is than the champion on the same rows, each draw scoring both.
-
-    Positive: the candidate is better (losses are negated). Raises DataError if the rows' truth differs.
-    """
+    """How much better the candidate is than the champion on the same rows, each draw scoring both. Raises DataError."""
     if not np.array_equal(candidate.truth, champion.truth):
         raise DataError("Candidate and champion were scored on different rows. Score both on the same rows.")
-    weights = _weigh(candidate, draws, seed)
+    weights = bootstrap_weights(len(candidate.truth), draws=draws, seed=seed)
     ours, theirs = (metric_values(p, [metric], weights)[metric] for p in (candidate, champion))
     return Difference(*summarise(theirs - ours if metric in LOSSES else ours - theirs, level=level))
 

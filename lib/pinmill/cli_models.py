@@ -1,6 +1,7 @@
 """Commands about models: list them, move the champion, ask it."""
 
 import getpass
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -44,8 +45,6 @@ def champion(
 
     Example: pinmill champion docstrings --history
     """
-    from dataclasses import asdict
-
     from pinmill.champion import read_history
 
     records = read_history(open_project().board, workflow)
@@ -72,22 +71,14 @@ def promote_command(
     """
     from pinmill.champion import promote, read_champion
     from pinmill.models import find_model, list_models
-    from pinmill.pages import publish_champion
+    from pinmill.settle import publish_champion
 
     project = open_project()
     model = find_model(list_models(project.board, workflow), version)
     now = read_champion(project.board, workflow)
-    promoted = promote(
-        project.board,
-        workflow,
-        model["version"],
-        by=getpass.getuser(),
-        why=why,
-        expected=now.version if now else None,
-        override=override,
-        gate=model["gate"],
-        when=now_utc(),
-    )
+    expected = now.version if now else None
+    signed = {"by": getpass.getuser(), "why": why, "when": now_utc(), "gate": model["gate"], "override": override}
+    promoted = promote(project.board, workflow, model["version"], expected=expected, **signed)
     publish_champion(project, workflow, promoted.version)
     print(f"{workflow}: champion is {promoted.version} (before: {promoted.previous or 'none'})")
 
@@ -104,7 +95,7 @@ def rollback_command(
     """
     from pinmill.champion import rollback
     from pinmill.models import find_model, list_models
-    from pinmill.pages import publish_champion
+    from pinmill.settle import publish_champion
 
     project = open_project()
     target = find_model(list_models(project.board, workflow), to)["version"] if to else None

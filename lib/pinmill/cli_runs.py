@@ -1,7 +1,10 @@
 """Commands about runs: run a job, list what ran, list what a workflow takes."""
 
+import itertools
 import signal
 import sys
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -49,22 +52,22 @@ def run(
 
 def print_outcome(project: Project, record: Any) -> None:
     """The end of a run for a person: status, why, champion, card."""
-    from pinmill.pages import page_path
     from pinmill.runs import FINISHED
+    from pinmill.settle import page_path
 
     ran = [stage.notebook for stage in record.stages if stage.status == "ran"]
     nothing = "; nothing changed, so nothing ran" if record.status in FINISHED else ""
     did = f"; ran {', '.join(ran)}" if ran else nothing
     print(f"{record.workflow}: {record.status} (run {record.run}{did})")
-    if record.error:
-        print(f"{record.error}", file=sys.stderr)
-    for warning in record.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    for line in filter(None, [record.error, *(f"warning: {warning}" for warning in record.warnings)]):
+        print(line, file=sys.stderr)
     for reason in record.reasons:
         print(f"  gate      {reason}")
     if record.champion_after:
         moved = record.champion_after != record.champion_before
-        print(f"  champion  {record.champion_after}" + f" (before: {record.champion_before or 'none'})" * moved)
+        before = f" (before: {record.champion_before or 'none'})" if moved else ""
+        board = project.board.url if "://" in project.board.url else project.relative(Path(project.board.url))
+        print(f"  champion  {board}/{record.workflow}-model/{record.champion_after}{before}")
     stable = page_path(project, record.workflow, "model-card")
     if stable.is_file():
         print(f"  card      {project.relative(stable)}")
@@ -80,27 +83,23 @@ def runs(
 
     Example: pinmill runs docstrings --json
     """
-    from dataclasses import asdict
-
     from pinmill.plan import load_workflow
     from pinmill.runs import read_records
 
     project = open_project()
-    folder = project.outputs / "runs"
-    names = sorted(path.name for path in folder.glob("*") if path.is_dir())
+    names = sorted(path.name for path in (project.outputs / "runs").glob("*") if path.is_dir())
     if workflow and workflow not in names:
         load_workflow(project, workflow)  # says so when there is no such workflow
-    names = [workflow] if workflow else names
-    records = [record for name in names for record in read_records(project.runs_folder(name))]
-    records.sort(key=lambda record: record.run, reverse=True)
+    found = (read_records(project.runs_folder(name)) for name in ([workflow] if workflow else names))
+    records = sorted(itertools.chain.from_iterable(found), key=lambda record: record.run, reverse=True)
+    listed = [asdict(record) for record in records]
     if as_json:
-        print_json([asdict(record) for record in records])
+        print_json(listed)
         return
-    rows = [
-        {**asdict(r), "started (UTC)": r.started[:19], "ran": [s.notebook for s in r.stages if s.status == "ran"]}
-        for r in records
-    ]
-    print_table(rows, ["run", "workflow", "job", "status", "started (UTC)", "ran", "error"])
+    for row in listed:
+        ran = [stage["notebook"] for stage in row["stages"] if stage["status"] == "ran"]
+        row |= {"started (UTC)": row["started"][:19], "ran": ran}
+    print_table(listed, ["run", "workflow", "job", "status", "started (UTC)", "ran", "error"])
 
 
 @app.command()
@@ -115,8 +114,6 @@ def params(
 
     Example: pinmill params docstrings --json
     """
-    from dataclasses import asdict
-
     from pinmill.params import check_params, find_declarations, read_schema
     from pinmill.plan import load_workflow, read_notebooks
 
@@ -127,14 +124,9 @@ def params(
         print_json(read_schema(stages))
         return
     values, _ = check_params(given, stages, project.settings)
-    listed = [
-        {
-            **asdict(declared),
-            "value": values[name],
-            "used in": [stage.stem for stage in stages if name in stage.declarations],
-        }
-        for name, declared in find_declarations(stages).items()
-    ]
+    declared = find_declarations(stages)
+    users = {name: [stage.stem for stage in stages if name in stage.declarations] for name in declared}
+    listed = [asdict(d) | {"value": values[name], "used in": users[name]} for name, d in declared.items()]
     if as_json:
         print_json({"parameters": listed, "schema": read_schema(stages)})
         return

@@ -16,7 +16,7 @@ from typing import Any
 
 import zmq
 from jupyter_core.utils import run_sync
-from nbclient.exceptions import CellExecutionComplete, CellExecutionError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from papermill import execute_notebook
@@ -77,12 +77,11 @@ class Client(PapermillNotebookClient):
         self.ask(f"__import__('os').environ.update({self.execution.handover!r})")
         for index, cell in enumerate(self.nb.cells):
             self.nb_man.cell_start(cell, index)
-            error = self.run_cell(cell, index)
-            if error is not None:
+            if error := self.run_cell(cell, index):
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
             self.nb_man.cell_complete(cell, cell_index=index)
             self.execution.tick(index + 1, len(self.nb.cells))
-            if error is not None:
+            if error:
                 return
         self.execution.modules += json.loads(self.ask(MODULES))
 
@@ -101,14 +100,10 @@ class Client(PapermillNotebookClient):
             cell.outputs.append(new_output("error", ename=type(error).__name__, evalue=str(error), traceback=[]))
             return error
         finally:
-            joined = join_streams(cell.outputs)
-            cell.outputs = [NotebookNode(self.execution.hide(output)) for output in joined]
+            cell.outputs = [NotebookNode(self.execution.hide(output)) for output in join_streams(cell.outputs)]
 
     def collect(self, message: str, process: Callable[[dict], Any]) -> dict:
-        """The kernel's reply to a message, once everything it had to show for it was processed.
-
-        Raises DeadKernelError, or TimeoutError at the deadline of the notebook.
-        """
+        """The kernel's reply to a message, after all it had to show for it. Raises DeadKernelError or TimeoutError."""
         reply, idle = None, False
         while reply is None or not idle:
             left = self.deadline - time.monotonic()
@@ -124,24 +119,17 @@ class Client(PapermillNotebookClient):
                     continue
                 if socket is self.kc.shell_channel.socket:
                     reply = found
-                    continue
-                try:
-                    process(found)
-                except CellExecutionComplete:
+                elif found["content"].get("execution_state") == "idle":
                     idle = True
+                else:
+                    process(found)
         return reply
 
     def ask(self, expression: str) -> Any:
         """The value of an expression in the kernel, outside the notebook's history."""
         message = self.kc.execute("", silent=True, store_history=False, user_expressions={"value": expression})
-        reply = self.collect(message, stop_when_idle)
+        reply = self.collect(message, lambda found: None)
         return ast.literal_eval(reply["content"]["user_expressions"]["value"]["data"]["text/plain"])
-
-
-def stop_when_idle(message: dict) -> None:
-    """Raise CellExecutionComplete when a kernel says that it has nothing more to show."""
-    if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
-        raise CellExecutionComplete
 
 
 def join_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
@@ -160,6 +148,7 @@ class Engine(NBClientEngine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, execution: Execution, **kwargs) -> None:
+        """Run a notebook that papermill has opened; `nb_man` writes it. Raises DeadKernelError."""
         client = Client(nb_man, execution)
         try:
             client.connect()
@@ -169,10 +158,7 @@ class Engine(NBClientEngine):
 
 
 def run_notebook(source: Path, target: Path, *, parameters: dict[str, Any], cwd: Path, execution: Execution) -> None:
-    """Run a notebook to its end and write it, executed, to `target`; on failure too, as far as it came.
-
-    Raises StageError that names the cell, the error and the executed notebook.
-    """
+    """Run a notebook and write it, executed as far as it came, to `target`. Raises StageError that names the cell."""
     logging.getLogger("papermill").setLevel(logging.ERROR)
     papermill_engines.register(ENGINE, Engine)
     try:
@@ -201,10 +187,9 @@ def run_notebook(source: Path, target: Path, *, parameters: dict[str, Any], cwd:
 def find_unfinished(notebook: NotebookNode) -> int | None:
     """The first code cell that ended in an error or did not run; papermill takes sys.exit(0) for success."""
     for index, cell in enumerate(notebook.cells):
-        if cell.cell_type == "code" and cell.source.strip():
-            failed = any(output.output_type == "error" for output in cell.outputs)
-            if failed or not cell.execution_count:
-                return index
+        failed = any(output.output_type == "error" for output in cell.get("outputs", []))
+        if cell.cell_type == "code" and cell.source.strip() and (failed or not cell.execution_count):
+            return index
     return None
 
 

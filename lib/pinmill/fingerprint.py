@@ -50,8 +50,8 @@ def hash_modules(names: Iterable[str]) -> dict[str, str]:
     return hashes
 
 
-def read_result(folder: Path, stage: Stage, digest: str = "latest") -> StageRecord | None:
-    """The stage's finished execution with a fingerprint, or the latest; None without one, or when it is damaged."""
+def read_result(folder: Path, stage: Stage, digest: str) -> StageRecord | None:
+    """The stage's finished execution with a fingerprint, or its `latest`; None without one, or when it is damaged."""
     try:
         return record_type(StageRecord).validate_json((folder / "stages" / stage.name / f"{digest}.json").read_bytes())
     except (FileNotFoundError, ValueError):

@@ -1,21 +1,17 @@
 """Has an outside input changed since the last run? A token that says so, without reading a table."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
 import sqlite3
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pinmill.board import Board
 from pinmill.lineage import hash_file
+from pinmill.project import Project
+from pinmill.runs import write_json
 from pinmill.source import HEADERS, find_pin, kind_of, load_function, local_path
-
-if TYPE_CHECKING:
-    from pinmill.board import Board
-    from pinmill.project import Project
 
 SETTLED = 2_000_000_000  # ns: a file touched later than this may change again within one tick of its clock
 ANNOTATION = " annotation:"  # in a token: the id of the newest annotation follows
@@ -81,8 +77,7 @@ def _hash_cached(path: Path, cache: Path) -> str:
     token = hash_file(path)
     if stat.st_mtime_ns < time.time_ns() - SETTLED:
         with contextlib.suppress(OSError):  # without it the file is hashed again, no more
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            cache.write_text(json.dumps({**seen, key: [*signs, token]}), "utf-8")
+            write_json(cache, {**seen, key: [*signs, token]})
     return token
 
 

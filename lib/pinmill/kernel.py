@@ -1,5 +1,6 @@
 """Kernels started ahead of their work, each with sockets of its own and its imports loaded."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -21,10 +22,15 @@ LIKELY = {  # what the methods of a run import, by the part of their name that a
 }
 
 
-def likely_imports(code: Iterable[str]) -> str:
-    """Import statements for what the methods that stand in these cells will import, one a line."""
-    text = "\n".join(code)
-    return "\n".join(imports for part, imports in LIKELY.items() if part in text)
+def find_imports(code: Iterable[str]) -> str:
+    """The import statements in cells, and those that the methods in them will need, one a line."""
+    lines = []
+    for source in code:
+        with suppress(SyntaxError):
+            nodes = ast.walk(ast.parse(source))
+            lines += [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+        lines += [imports for part, imports in LIKELY.items() if part in source]
+    return "\n".join(dict.fromkeys(lines))
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,6 @@ def is_alive(pid: int, born: float) -> bool:
         return False
 
 
-def read_birth(pid: int) -> float:
-    """When a living process started [s since 1970]."""
-    import psutil
-
-    return psutil.Process(pid).create_time()
-
-
 def holder_file(path: Path) -> Path:
     return path.with_suffix(".json")
 
@@ -57,6 +50,8 @@ def read_holder(path: Path) -> Holder | None:
 @contextmanager
 def hold_lock(path: Path, *, run: str) -> Iterator[Holder]:
     """Hold the lock at `path` for a run. Raises LockedError, naming the other run, when it is held."""
+    import psutil
+
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -66,7 +61,7 @@ def hold_lock(path: Path, *, run: str) -> Iterator[Holder]:
         who = f"run {other.run} (process {other.pid})" if other else "another run"
         raise LockedError(f"{who} of {path.stem} is at work. Wait for it, or look at it with: pinmill runs") from None
     try:
-        holder = Holder(run, os.getpid(), read_birth(os.getpid()))
+        holder = Holder(run, os.getpid(), psutil.Process().create_time())
         temporary = holder_file(path).with_suffix(f".{holder.pid}")
         temporary.write_text(json.dumps(asdict(holder)))
         temporary.replace(holder_file(path))
@@ -80,7 +75,5 @@ def check_held(path: Path, run: str) -> None:
     """Raise RunError unless a living process holds the lock at `path` for this run."""
     holder = read_holder(path)
     if holder is None or holder.run != run:
-        raise RunError(
-            f"run {run} does not hold the lock of {path.stem} any more, so nothing is written under its name. "
-            f"Its runner ended; start again with: pinmill run {path.stem.split('.')[0]}"
-        )
+        lost = f"run {run} does not hold the lock of {path.stem} any more, so nothing is written under its name"
+        raise RunError(f"{lost}. Its runner ended; start again with: pinmill run {path.stem.split('.')[0]}")

@@ -92,7 +92,8 @@ def table(
     frame = pd.DataFrame(frame, dtype=object)
     columns = [frame.iloc[:MAX_ROWS, place].tolist() for place in range(frame.shape[1])]
     sides = [name in right or infer_dtype(values) in NUMBERS for name, values in zip(frame, columns, strict=True)]
-    texts = [[_shorten(format_value(value), max_chars) for value in values] for values in columns]
+    whole = [[format_value(value) for value in values] for values in columns]
+    texts = [[t if len(t) <= max_chars else t[: max_chars - 1] + "…" for t in column] for column in whole]
     head = Markdown(f"**{escape(caption)}**") if caption else ""
     more = len(frame) - MAX_ROWS
     note = f"{more} more rows are not shown." if more > 0 else "" if len(frame) else "No rows."
@@ -126,10 +127,6 @@ def format_value(value: object, *, digits: int = 3) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(format_value(item, digits=digits) for item in value)
     return value if isinstance(value, str) else str(value)
-
-
-def _shorten(text: str, max_chars: int) -> str:
-    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 
 def _pipe_table(names: Sequence[str], columns: Sequence[Sequence[str]], to_right: Sequence[bool]) -> Markdown:

@@ -42,10 +42,7 @@ class Predictions:
 
 
 def predict(model: Any, frame: pd.DataFrame, truth: Any, *, task: str, positive: Any = None) -> Predictions:
-    """The model's predictions for `frame` beside the truth; binary without `positive` takes the model's second class.
-
-    Raises DataError if the numbers of rows differ, or `positive` is none of the model's classes.
-    """
+    """What the model says beside the truth; binary without `positive` takes the second class. Raises DataError."""
     predicted = np.asarray(model.predict(frame))
     if not len(frame) == len(predicted) == len(truth):
         counts = f"{len(frame)} rows gave {len(predicted)} predictions for {len(truth)} true values"

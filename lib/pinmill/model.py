@@ -1,10 +1,21 @@
-"""Models: saved without pickle, loaded only from known types, described, and given hyperparameters."""
+"""Models: saved without pickle, loaded only from known types, described, and given hyperparameters.
 
+skops names objects and files by memory address, dates its entries and saves sets in hash order: here they are
+numbered in order of traversal, undated and sorted. Stock skops reads what is written here.
+"""
+
+import copy
 import inspect
 import io
+import json
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import skops.io
+from sklearn.base import BaseEstimator, clone
 
 from pinmill.errors import ModelError, ParameterError, UntrustedTypeError, describe_problems, did_you_mean
 
@@ -27,17 +38,12 @@ ALLOWED_TYPES = (
 """Trusted beside what skops trusts: scikit-learn's estimators, NumPy's arrays and ufuncs, plain containers."""
 
 MAX_BYTES = 1024**3  # unpacked; a text model of 97,000 n-grams has 10 MB
+VALUES = ("JsonNode", "TypeNode", "FunctionNode", "TupleNode")  # immutable: whether two are one is up to Python
 CONTAINED = ("steps", "transformers", "transformer_list")  # parameters that hold parts of a model
 
 
 def save_model(model: Any) -> bytes:
-    """The model as a canonical skops file: the same fit gives the same bytes, in any process.
-
-    Raises ModelError for what cannot be saved without pickle (lambdas, own classes), also when load_model would
-    refuse the file.
-    """
-    from pinmill.skops_file import write_canonical
-
+    """The model as a skops file, the same bytes for the same fit. Raises ModelError if load_model would refuse it."""
     try:
         data = write_canonical(model)
     except Exception as error:
@@ -53,8 +59,6 @@ def load_model(data: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
     `max_bytes` bounds what the file may unpack to. Raises UntrustedTypeError for a type outside skops' own list and
     ALLOWED_TYPES, ModelError for a file that is malformed or too large.
     """
-    import skops.io
-
     try:
         _check_size(data, max_bytes)
         _check_types(data)
@@ -79,14 +83,77 @@ def _check_size(data: bytes, max_bytes: int) -> None:
 
 
 def _check_types(data: bytes) -> None:
-    import skops.io
-
     unknown = sorted(set(skops.io.get_untrusted_types(data=data)) - set(ALLOWED_TYPES))
     if unknown:
-        raise UntrustedTypeError(
-            f"The model holds types that are not allowed: {', '.join(unknown)}. Allowed beside scikit-learn's and "
-            f"NumPy's own: {', '.join(ALLOWED_TYPES)}. Use those, or add the type to pinmill.model.ALLOWED_TYPES."
-        )
+        what = f"The model holds types that are not allowed: {', '.join(unknown)}"
+        allowed = f"Allowed beside scikit-learn's and NumPy's own: {', '.join(ALLOWED_TYPES)}"
+        raise UntrustedTypeError(f"{what}. {allowed}. Use those, or add the type to pinmill.model.ALLOWED_TYPES.")
+
+
+def write_canonical(model: Any) -> bytes:
+    """The skops file of `model`: equal fits give equal bytes, given the same zlib.
+
+    A vocabulary is written as one JSON value, which skops reads like any other: a node per term takes seconds.
+    """
+    found = {id(terms): terms for terms in _vocabularies(model)}
+    plain = copy.deepcopy(model, {key: f"vocabulary {key}" for key in found})  # what the memo has is replaced by it
+    texts = {f'"vocabulary {key}"': json.dumps({t: int(n) for t, n in terms.items()}) for key, terms in found.items()}
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(skops.io.dumps(plain))) as source, zipfile.ZipFile(target, "w") as archive:
+        schema, names = _canonical_schema(source.read("schema.json"), texts)
+        files = {new: _canonical_array(source.read(old)) for old, new in names.items()}
+        for name, data in {"schema.json": json.dumps(schema, separators=(",", ":")).encode(), **files}.items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED, compresslevel=6)  # dated 1980
+    return target.getvalue()
+
+
+def _vocabularies(part: Any) -> list[dict[str, Any]]:
+    """Those of the vectorizers in an estimator, found through attributes, lists, tuples and dicts."""
+    held = vars(part) if isinstance(part, BaseEstimator) else part
+    own = getattr(part, "vocabulary_", None) if held is not part else None
+    inner = held.values() if isinstance(held, dict) else held if isinstance(held, list | tuple) else []
+    found = [own] if own and all(type(term) is str for term in own) else []
+    return found + [terms for value in inner for terms in _vocabularies(value)]
+
+
+def _canonical_schema(text: bytes, vocabularies: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The schema with objects and files numbered and vocabularies in place of their tokens, and {file: new name}."""
+    ids: dict[int, int] = {}
+    files: dict[str, str] = {}
+
+    def canonical(node: dict[str, Any]) -> dict[str, Any]:
+        """One node of the schema, in which nothing depends on the process."""
+        loader = node.get("__loader__")
+        if loader in VALUES:
+            del node["__id__"]
+        elif isinstance(node.get("__id__"), int):  # a model's own dict may have such keys, never such values
+            node["__id__"] = ids.setdefault(node["__id__"], len(ids))
+        if isinstance(node.get("file"), str):
+            node["file"] = files.setdefault(node["file"], f"{len(files)}{Path(node['file']).suffix}")
+        if loader == "JsonNode":
+            node["content"] = vocabularies.get(node["content"], node["content"])
+        elif loader == "SetNode":
+            node["content"].sort(key=json.dumps)
+        elif loader == "ConstructorFromReduceNode" and node["__class__"] == "frozenset":
+            node["content"]["content"][0]["content"].sort(key=json.dumps)
+        if "_stop_words_id" in node:  # a memory address; with 0 scikit-learn looks at the words again
+            node["_stop_words_id"]["content"] = "0"
+        return node
+
+    return json.loads(text, object_hook=canonical), files
+
+
+def _canonical_array(data: bytes) -> bytes:
+    """A file of a model, without what memory held between the fields of a decision tree's nodes."""
+    array = np.load(io.BytesIO(data), allow_pickle=False) if data.startswith(np.lib.format.MAGIC_PREFIX) else None
+    if array is None or array.dtype.names is None:
+        return data
+    clean = np.zeros(array.shape, array.dtype)  # zeros_like leaves the padding as it finds it
+    for field in array.dtype.names:
+        clean[field] = array[field]
+    target = io.BytesIO()
+    np.save(target, clean, allow_pickle=False)
+    return target.getvalue()
 
 
 def describe_model(model: Any, *, path: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -132,8 +199,6 @@ def set_hyperparameters(pipeline: Any, values: Mapping[str, Any]) -> Any:
     Lists become tuples where the present value is one (YAML has no tuples). Raises ParameterError that names every
     unknown key, and every key that stands for a whole step.
     """
-    from sklearn.base import clone
-
     known = pipeline.get_params()
     contained = {n for n, v in known.items() if hasattr(v, "get_params") or n.rpartition("__")[2] in CONTAINED}
     free = known.keys() - contained

@@ -12,12 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pinmill.errors import ProjectError, describe_problems
 
 NUMBERED = re.compile(r"^\d+[a-z]?-")
-CHOICES = re.compile(r"\s*\{([^{}|]+(?:\|[^{}|]+)+)\}\s*$")  # with a bar: `{C: 4}` is an example in the meaning
-RANGE = re.compile(r"\s*(?:^|\s)(-?[\d.e+-]*?)\.\.(-?[\d.e+-]*)\s*$")
-UNIT = re.compile(r"\s*\[([^\[\]]+)\]\s*$")
+COMMENT = re.compile(  # choices have a bar: `{C: 4}` is an example in the meaning
+    r"(?P<meaning>.*?)(\s*\[(?P<unit>[^\[\]]+)\])?"
+    r"(\s*\{(?P<choices>[^{}|]+(\|[^{}|]+)+)\}|(^|\s+)(?P<low>-?[\d.e+-]*?)\.\.(?P<high>-?[\d.e+-]*))?"
+)
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,6 @@ class Declaration:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
-
-    @property
-    def contract(self) -> tuple:
-        """What must be the same wherever this name is declared (compared by text, as True == 1)."""
-        return self.type, repr(self.default), self.meaning, self.unit, self.low, self.high, self.choices
 
 
 @dataclass(frozen=True)
@@ -63,35 +61,19 @@ class Stage:
 
 
 def parse_comment(comment: str) -> dict[str, Any]:
-    """The parts of a parameter's comment: meaning, unit, low, high, choices."""
-    text = comment.lstrip("#").strip()
-    found: dict[str, Any] = {}
-    if match := CHOICES.search(text):
-        found["choices"] = tuple(choice.strip() for choice in match[1].split("|"))
-        text = text[: match.start()]
-    elif match := RANGE.search(text):
-        found["low"] = float(match[1]) if match[1] else None
-        found["high"] = float(match[2]) if match[2] else None
-        text = text[: match.start()]
-    if match := UNIT.search(text):
-        found["unit"] = match[1]
-        text = text[: match.start()]
-    return {**found, "meaning": text.strip()}
-
-
-def read_comments(source: str) -> dict[int, str]:
-    """Comments of a cell by line number."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
+    """The parts of a parameter's comment that are there: meaning, unit, low, high, choices."""
+    match = COMMENT.fullmatch(comment.lstrip("#").strip())
+    found: dict[str, Any] = {name: text.strip() for name, text in match.groupdict().items() if text}
+    if "choices" in found:
+        found["choices"] = tuple(choice.strip() for choice in found["choices"].split("|"))
+    return {"meaning": "", **found, **{bound: float(found[bound]) for bound in ("low", "high") if bound in found}}
 
 
 def parse_declarations(source: str) -> dict[str, Declaration]:
-    """The parameters that a `parameters` cell declares, in order.
-
-    Raises ValueError with all problems when the cell holds anything but `name: type = constant  # meaning`.
-    """
+    """The parameters that a `parameters` cell declares, in order. Raises ValueError with all that is no declaration."""
     tree = ast.parse(source)
-    comments = read_comments(source)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
     declarations: dict[str, Declaration] = {}
     problems = []
     for node in tree.body:
@@ -125,14 +107,9 @@ def read_cells(path: Path) -> list[dict[str, Any]]:
 
 
 def read_front_matter(cells: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """The YAML between `---` lines in the first cell, if that is a raw cell; otherwise an empty mapping.
-
-    Raises ProjectError, naming the notebook, when it is not YAML.
-    """
+    """The YAML between `---` lines in a first cell that is raw, otherwise an empty mapping. Raises ProjectError."""
     if not cells or cells[0].get("cell_type") != "raw":
         return {}
-    import yaml
-
     text = cells[0]["source"].strip().removeprefix("---").removesuffix("---")
     try:
         found = yaml.safe_load(text)
@@ -151,10 +128,7 @@ def find_parameters_cell(cells: list[dict[str, Any]]) -> str:
 
 
 def read_stage(path: Path) -> Stage | None:
-    """The stage a notebook is; None for a notebook without `pinmill: {job: …}` in its front matter.
-
-    Raises ProjectError when the front matter or the parameters cell breaks contract 1.
-    """
+    """The stage a notebook is; None without `pinmill: {job: …}` in its front matter. Raises ProjectError."""
     cells = read_cells(path)
     front = read_front_matter(cells, path.name)
     settings = front.get("pinmill") or {}
@@ -199,10 +173,7 @@ def read_stages(folder: Path, replaced: dict[str, Path] | None = None) -> list[S
 
 
 def order_stages(stages: Iterable[Stage], job: str) -> list[Stage]:
-    """The stages of a job, each after those whose pins it reads; ties by file name.
-
-    Raises ProjectError for an unknown job, two writers of one kind, or a circle.
-    """
+    """The stages of a job, each after those whose pins it reads, ties by file name. Raises ProjectError."""
     stages = list(stages)
     waiting = [stage for stage in stages if stage.job == job]
     if not waiting:
@@ -221,15 +192,3 @@ def order_stages(stages: Iterable[Stage], job: str) -> list[Stage]:
         ordered.append(ready[0])
         waiting.remove(ready[0])
     return ordered
-
-
-def find_imports(stage: Stage) -> str:
-    """The import statements of a stage's code, one a line, for a kernel that is warmed up ahead of its work."""
-    lines = []
-    for source in stage.code:
-        try:
-            nodes = ast.walk(ast.parse(source))
-        except SyntaxError:
-            continue
-        lines += [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-    return "\n".join(dict.fromkeys(lines))

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,11 +13,9 @@ from pinmill.errors import ParameterError, describe_problems, did_you_mean
 from pinmill.notebook import Declaration, Stage
 from pinmill.secret import find_secrets
 
-NOTHING = "tag:yaml.org,2002:null"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None, "Any": Any}
-WORKFLOW = re.compile(r"^[a-z0-9][a-z0-9_-]{0,47}$")  # a pin's name is at most 64 characters: `W-champion` must fit
 
 
 class RunSettings(BaseModel):
@@ -86,55 +83,30 @@ def fill_node(node: yaml.Node, settings: Mapping[str, str], problems: list[str],
 
 def parse_params(text: str, *, workflow: str, where: str, settings: Mapping[str, str]) -> Params:
     """A params file's text as values with their lines. Raises ParameterError when it is not a flat YAML mapping."""
-    loader = LOADER(text)
+    values, lines, problems, loader = {}, {}, [], LOADER(text)
     try:
         root = loader.get_single_node()
-        if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == NOTHING):
-            raise ParameterError(f"{where} is empty: add at least the lines 'workflow: {workflow}' and 'source: …'.")
-        if not isinstance(root, yaml.MappingNode):
-            raise ParameterError(f"{where} is not a mapping: lines such as 'label: rating' were expected.")
-        values: dict[str, Any] = {}
-        lines: dict[str, str] = {}
-        problems: list[str] = []
-        for key, value in root.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise ParameterError(f"{where}, line {key.start_mark.line + 1}: a name was expected before the colon.")
-            fill_node(value, settings, problems, where)
-            place = f"{where}, line {key.start_mark.line + 1}"
-            if key.value in values:
-                problems.append(f"{key.value!r} stands twice ({lines[key.value]} and {place})")
-            values[key.value] = loader.construct_object(value, deep=True)
-            lines[key.value] = place
-    except ParameterError:
-        raise
+        pairs = root.value if isinstance(root, yaml.MappingNode) else []
+        for _, node in pairs:
+            fill_node(node, settings, problems, where)
+        found = [loader.construct_object(node, deep=True) for _, node in pairs]
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
         raise ParameterError(f"{where} is not YAML: {' '.join(str(error).split())}.") from None
     finally:
         loader.dispose()
+    if not pairs or not all(isinstance(name, yaml.ScalarNode) for name, _ in pairs):
+        expected = f"lines such as 'workflow: {workflow}' and 'source: …' were expected"
+        raise ParameterError(f"{where} is not a mapping of names: {expected}.")
+    for (name, _), value in zip(pairs, found, strict=True):
+        place = f"{where}, line {name.start_mark.line + 1}"
+        if name.value in values:
+            problems.append(f"{name.value!r} stands twice ({lines[name.value]} and {place})")
+        values[name.value], lines[name.value] = value, place
     if "workflow" not in values:  # plain papermill hands over what stands in the file, and nothing else
         problems.append(f"workflow is missing: add the line 'workflow: {workflow}' ({where})")
     elif values["workflow"] != workflow:
         problems.append(f"workflow is {values['workflow']!r}, the file's name says {workflow!r} ({lines['workflow']})")
     return Params(workflow, where, values, lines, tuple(problems))
-
-
-def load_params(file: Path, *, where: str, settings: Mapping[str, str], workflows: Iterable[str] = ()) -> Params:
-    """The params file of the workflow that the file is named after. Raises ParameterError."""
-    if not WORKFLOW.match(file.stem):
-        raise ParameterError(
-            f"{file.stem!r} is no name for a workflow: lower-case letters, digits, - and _ were expected, at most 48."
-        )
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        known = sorted(workflows)
-        raise ParameterError(
-            f"no workflow {file.stem!r}: {where} does not exist.{did_you_mean(file.stem, known)} "
-            f"The workflows here are: {', '.join(known) or 'none'}."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ParameterError(f"{where} is not UTF-8 (byte {error.start}). Save it as UTF-8.") from None
-    return parse_params(text, workflow=file.stem, where=where, settings=settings)
 
 
 def override(params: Params, assignments: Iterable[str]) -> Params:
@@ -178,66 +150,54 @@ def check_value(value: Any, declared: Declaration) -> str | None:
     except ValidationError:
         hint = " (quote it: YAML reads yes, no, on and off as booleans)" if isinstance(value, bool) else ""
         return f"{value!r} is {type(value).__name__}, {declared.type} was expected{hint}"
-    for choice in (value if isinstance(value, list | dict) else [value]) if declared.choices else []:
-        if str(choice) not in declared.choices and not is_open_choice(str(choice), declared.choices):
-            close = did_you_mean(str(choice), declared.choices)
+    open_ends = tuple(choice.split("<")[0] for choice in declared.choices if "<" in choice)  # as time:<column>
+    for choice in map(str, value if isinstance(value, list | dict) else [value]) if declared.choices else []:
+        if choice not in declared.choices and (choice.endswith(":") or not choice.startswith(open_ends)):
+            close = did_you_mean(choice, declared.choices)
             return f"{choice!r} is none of {', '.join(declared.choices)}.{close}".rstrip(".")
-    numbers = value if isinstance(value, list) else [value]
-    for number in numbers:
-        if isinstance(number, int | float) and not isinstance(number, bool) and not in_range(number, declared):
-            return f"{number!r} is outside {describe_range(declared)}"
+    return check_range(value, declared)
+
+
+def check_range(value: Any, declared: Declaration) -> str | None:
+    """What is wrong with a number, or one of a list of numbers, that has a range."""
+    low, high = declared.low, declared.high
+    for number in value if isinstance(value, list) else [value]:
+        is_number = isinstance(number, int | float)
+        if is_number and ((low is not None and number < low) or (high is not None and number > high)):
+            shown = "..".join("" if bound is None else f"{bound:.15g}" for bound in (low, high))
+            return f"{number!r} is outside {shown} {declared.unit}".rstrip()
     return None
-
-
-def is_open_choice(value: str, choices: tuple[str, ...]) -> bool:
-    """Whether `value` completes a choice that ends in a placeholder, as `time:date` does for `time:<column>`."""
-    return any("<" in choice and value.startswith(choice.split("<")[0]) and value[-1:] != ":" for choice in choices)
-
-
-def in_range(number: float, declared: Declaration) -> bool:
-    return (declared.low is None or number >= declared.low) and (declared.high is None or number <= declared.high)
-
-
-def describe_range(declared: Declaration) -> str:
-    low, high = (("" if bound is None else f"{bound:.15g}") for bound in (declared.low, declared.high))
-    return f"{low}..{high}{' ' + declared.unit if declared.unit else ''}"
 
 
 def check_run_settings(params: Params, stages: list[Stage]) -> tuple[RunSettings, list[str]]:
     """The runner's own settings, and what is wrong with them."""
-    given, place = params.values.get("run") or {}, params.place("run")
-    names = {stage.name for stage in stages}
+    place, names = params.place("run"), {stage.name for stage in stages}
     try:
-        settings = RunSettings.model_validate(given)
+        settings = RunSettings.model_validate(params.values.get("run") or {})
     except ValidationError as error:
-        found = {".".join(["run", *map(str, item["loc"][:1])]): item for item in error.errors()}
+        found = {str(item["loc"][0]) if item["loc"] else "": item for item in error.errors()}
         return RunSettings(), [describe_run_problem(name, item, place) for name, item in found.items()]
-    by_stage = {"notebooks": settings.notebooks, "timeout": settings.timeout}
+    named = [(name, stage) for name, value in settings if isinstance(value, dict) for stage in value]
     return settings, [
         f"run.{name}: no stage {stage!r} ({place}).{did_you_mean(stage, names)}".rstrip(".")
-        for name, mapping in by_stage.items()
-        if isinstance(mapping, dict)
-        for stage in mapping
+        for name, stage in named
         if stage not in names
     ]
 
 
 def describe_run_problem(name: str, item: Mapping[str, Any], place: str) -> str:
-    """One of pydantic's complaints about `run:`, in our words."""
+    """One of pydantic's complaints about `run:`, or about the setting of that name, in our words."""
+    known = RunSettings.model_fields
     if item["type"] == "extra_forbidden":
-        key = name.removeprefix("run.")
-        return f"no setting {key!r} under run ({place}).{did_you_mean(key, RunSettings.model_fields)}".rstrip(".")
-    meaning = RunSettings.model_fields[name[4:]].description if name[4:] in RunSettings.model_fields else "a mapping"
-    return f"{name}: {item['input']!r} is not {meaning} ({place})"
+        return f"no setting {name!r} under run ({place}).{did_you_mean(name, known)}".rstrip(".")
+    meaning = known[name].description if name else "a mapping"
+    return f"{f'run.{name}'.rstrip('.')}: {item['input']!r} is not {meaning} ({place})"
 
 
 def check_params(
     params: Params, stages: list[Stage], settings: Mapping[str, str]
 ) -> tuple[dict[str, Any], RunSettings]:
-    """Every declared parameter's value for this workflow, and the runner's settings.
-
-    Raises ParameterError with all violations at once, each with file and line.
-    """
+    """Every declared parameter's value, and the runner's settings. Raises ParameterError with all that is wrong."""
     declared = find_declarations(stages)
     run, problems = check_run_settings(params, stages)
     problems = [*params.problems, *problems]
@@ -267,14 +227,10 @@ def read_schema(stages: list[Stage]) -> dict[str, Any]:
         if schema.get("type") == "array":
             schema = {"anyOf": [schema, schema.get("items", {})]}
         closed = declared.choices and not any("<" in choice for choice in declared.choices)
-        bounds = {"minimum": declared.low, "maximum": declared.high}
-        properties[name] = {
-            **schema,
-            "description": declared.meaning + (f" [{declared.unit}]" if declared.unit else ""),
-            "default": declared.default,
-            **({"enum": list(declared.choices)} if closed else {}),
-            **{key: bound for key, bound in bounds.items() if bound is not None},
-        }
+        limits = {"enum": list(declared.choices) if closed else None, "minimum": declared.low, "maximum": declared.high}
+        meaning = f"{declared.meaning} [{declared.unit}]" if declared.unit else declared.meaning
+        described = {**schema, "description": meaning, "default": declared.default}
+        properties[name] = described | {limit: value for limit, value in limits.items() if value is not None}
     properties["run"] = RunSettings.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

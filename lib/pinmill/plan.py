@@ -1,13 +1,16 @@
 """What a run is asked to do, checked as a whole before its first stage."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pinmill.errors import ParameterError, ProjectError, did_you_mean
 from pinmill.notebook import Stage, order_stages, read_stages
-from pinmill.params import WORKFLOW, Params, RunSettings, check_params, load_params, override
+from pinmill.params import Params, RunSettings, check_params, override, parse_params
 from pinmill.project import Project
+
+WORKFLOW = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")  # a pin's name is at most 64 characters: `W-champion` must fit
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,19 @@ class Plan:
 def load_workflow(project: Project, workflow: str) -> Params:
     """The params file of a workflow of this project. Raises ParameterError."""
     if not WORKFLOW.fullmatch(workflow):
-        raise ParameterError(f"{workflow!r} is no workflow: the name of a file in params/ was expected, without .yaml.")
+        expected = "lower-case letters, digits, - and _ were expected, at most 48: the name of a file in params/"
+        raise ParameterError(f"{workflow!r} is no workflow: {expected}, without .yaml.")
     file = project.params_file(workflow)
-    return load_params(file, where=project.relative(file), settings=project.settings, workflows=project.workflows())
+    where = project.relative(file)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        known = project.workflows()
+        there = f"{did_you_mean(workflow, known)} The workflows here are: {', '.join(known) or 'none'}."
+        raise ParameterError(f"no workflow {workflow!r}: {where} does not exist.{there}") from None
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"{where} is not UTF-8 (byte {error.start}). Save it as UTF-8.") from None
+    return parse_params(text, workflow=workflow, where=where, settings=project.settings)
 
 
 def read_notebooks(project: Project, params: Params) -> list[Stage]:
@@ -53,9 +66,8 @@ def make_plan(
     values, settings = check_params(params, every, project.settings)
     stages = order_stages(every, job)
     if any("source" in stage.reads for stage in stages) and not values.get("source"):
-        raise ParameterError(
-            f"1 problem in {params.where}: source is missing: a path, an address, a SQL URL, pin:NAME …"
-        )
+        expected = "a path, an address, a SQL URL, pin:NAME …"
+        raise ParameterError(f"1 problem in {params.where}: source is missing: {expected}")
     origins = dict.fromkeys(values, "default") | dict.fromkeys(params.values, "params file")
     origins |= {assignment.partition("=")[0]: "--set" for assignment in assignments}
     forced = find_forced(stages, force=force, start_from=start_from)

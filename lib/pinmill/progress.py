@@ -1,8 +1,9 @@
 """What a person sees while a run works: bars on a terminal, plain lines elsewhere."""
 
 import sys
-from types import TracebackType
-from typing import Self, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 from pinmill.version import now_utc
 
@@ -12,12 +13,6 @@ class LineProgress:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        return None
 
     def say(self, text: str) -> None:
         """Show a line for good."""
@@ -43,28 +38,16 @@ class BarProgress(LineProgress):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        self.bars = Progress(
-            TextColumn("{task.description:<14}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(file=stream),
-            transient=True,
-        )
+        columns = TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        self.bars = Progress(*columns, console=Console(file=stream), transient=True)
         self.stages_bar = self.bars.add_task("stages", total=None)
         self.cells_bar = self.bars.add_task("cells", total=None)
-
-    def __enter__(self) -> Self:
-        self.bars.start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.bars.stop()
 
     def say(self, text: str) -> None:
         self.bars.console.print(text, markup=False, highlight=False)
 
     def begin(self, stage: str, number: int, stages: int, why: str) -> None:
+        """A stage starts to run: its cells are counted from none, those before it are done."""
         super().begin(stage, number, stages, why)
         self.bars.update(self.stages_bar, completed=number - 1, total=stages)
         self.bars.reset(self.cells_bar, description=stage, total=None)
@@ -73,6 +56,12 @@ class BarProgress(LineProgress):
         self.bars.update(self.cells_bar, completed=done, total=total)
 
 
-def open_progress(stream: TextIO = sys.stderr) -> LineProgress:
-    """Bars when `stream` is a terminal, otherwise plain lines."""
-    return BarProgress(stream) if stream.isatty() else LineProgress(stream)
+@contextmanager
+def open_progress(stream: TextIO = sys.stderr) -> Iterator[LineProgress]:
+    """Bars while the block runs when `stream` is a terminal, otherwise plain lines."""
+    if not stream.isatty():
+        yield LineProgress(stream)
+        return
+    progress = BarProgress(stream)
+    with progress.bars:
+        yield progress

@@ -10,16 +10,17 @@ from copy import deepcopy
 from html import escape, unescape
 from importlib import resources
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
 from mistune import HTMLRenderer, create_markdown
 from mistune.util import safe_entity, striptags
+from nbconvert.exporters.templateexporter import TemplateExporter
 from nbformat import NotebookNode
 
 from pinmill.errors import ReportError
 from pinmill.notebook import read_front_matter, read_tags
+from pinmill.runs import write_whole
 
 MAX_BYTES = 5_000_000  # Contract 7: a page can be sent by mail
 PREFERENCE = ("text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")  # never text/html
@@ -49,11 +50,14 @@ def render_page(executed_notebook: Path, target: Path, *, subject: str = "", sta
     }
     page = _fill_template(clean_notebook(notebook), facts).encode("utf-8", "replace")
     if len(page) > MAX_BYTES:
-        raise ReportError(
-            f"the page of {executed_notebook} would have {len(page) / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB; "
-            "draw fewer points in its figures, or save them as PNG"
-        )
-    return _write_whole(target, page)
+        size = f"{len(page) / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB"
+        advice = "draw fewer points in its figures, or save them as PNG"
+        raise ReportError(f"the page of {executed_notebook} would have {size}; {advice}")
+    try:
+        write_whole(target, page)
+    except OSError as error:
+        raise ReportError(f"the page {target} cannot be written: {error.strerror or error}") from error
+    return target
 
 
 def read_notebook(path: Path) -> NotebookNode:
@@ -110,12 +114,11 @@ MARKDOWN = create_markdown(renderer=PageRenderer(), plugins=["table", "strikethr
 
 def _render_prose(source: str) -> str:
     """The HTML of Markdown, with a box for each callout and a caption where a bold line stands above a table."""
-    html, end = "", 0
-    for box in CALLOUT.finditer(source):
-        html += MARKDOWN(source[end : box.start()])
-        html += f'<div class="callout {box[1]}" role="note">{MARKDOWN(box[2])}</div>\n'
-        end = box.end()
-    return CAPTION.sub(r"\2<caption>\1</caption>", html + MARKDOWN(source[end:]))
+    before, *boxes = CALLOUT.split(source)
+    html = MARKDOWN(before)
+    for kind, inside, after in zip(boxes[::3], boxes[1::3], boxes[2::3], strict=True):
+        html += f'<div class="callout {kind}" role="note">{MARKDOWN(inside)}</div>\n{MARKDOWN(after)}'
+    return CAPTION.sub(r"\2<caption>\1</caption>", html)
 
 
 def _render_output(output: NotebookNode) -> str:
@@ -125,10 +128,9 @@ def _render_output(output: NotebookNode) -> str:
         return _render_prose(data)
     if kind == "text/plain":
         return f'<pre class="plain">{escape(data)}</pre>'
-    encoded = (
-        base64.b64encode(data.encode("utf-8", "replace")).decode() if kind == "image/svg+xml" else "".join(data.split())
-    )
-    return f'<figure><img alt="Figure" src="data:{kind};base64,{escape(encoded)}"></figure>'
+    if kind == "image/svg+xml":
+        data = base64.b64encode(data.encode("utf-8", "replace")).decode()
+    return f'<figure><img alt="Figure" src="data:{kind};base64,{escape("".join(data.split()))}"></figure>'
 
 
 def _add_anchors(body: str, title: str) -> tuple[str, list[dict[str, Any]]]:
@@ -136,6 +138,7 @@ def _add_anchors(body: str, title: str) -> tuple[str, list[dict[str, Any]]]:
     headings: dict[str, dict[str, Any]] = {}
 
     def anchor(found: re.Match[str]) -> str:
+        """One heading with its id; nothing in place of the title."""
         level, text = max(int(found[1]), 2), striptags(found[2])
         if found[1] == "1" and unescape(text) == title:
             return ""
@@ -148,22 +151,8 @@ def _add_anchors(body: str, title: str) -> tuple[str, list[dict[str, Any]]]:
 
 
 def _fill_template(notebook: NotebookNode, facts: dict[str, str | bool]) -> str:
-    from nbconvert.exporters.templateexporter import TemplateExporter  # slow to import
-
     folder = resources.files("pinmill") / "page"
     template, css = ((folder / name).read_text("utf-8") for name in ("index.html.j2", "page.css"))
     filters = {"prose": _render_prose, "shown": _render_output, "anchored": _add_anchors}
     exporter = TemplateExporter(raw_template=template, filters=filters)
     return exporter.from_notebook_node(notebook, {"page": {**facts, "css": css}})[0]
-
-
-def _write_whole(target: Path, page: bytes) -> Path:
-    """Move `page` to `target` in one step; what was written on the way does not outlive an error."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.parent, prefix=".") as folder:
-            written = Path(folder, target.name)
-            written.write_bytes(page)
-            return written.replace(target)
-    except OSError as error:
-        raise ReportError(f"the page {target} cannot be written: {error.strerror or error}") from error

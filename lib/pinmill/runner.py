@@ -5,71 +5,25 @@ import logging
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pinmill import fingerprint
 from pinmill.champion import read_champion
 from pinmill.errors import LockedError, PinmillError, PinNotFoundError, StageError
-from pinmill.fingerprint import (
-    digest_parts,
-    explain_difference,
-    hash_content,
-    hash_modules,
-    read_parts,
-    read_result,
-    write_result,
-)
 from pinmill.lineage import hash_file
 from pinmill.lock import hold_lock
-from pinmill.notebook import Stage, find_imports
+from pinmill.notebook import Stage
 from pinmill.plan import Plan
 from pinmill.progress import LineProgress
 from pinmill.project import Project
-from pinmill.runs import RunRecord, StageRecord, last_finished, make_run_id, settle_interrupted, write_record
-from pinmill.secret import find_secrets, hidden_values, reveal, scrub
+from pinmill.runs import RunRecord, StageRecord, Work, last_finished, make_run_id, settle_interrupted, write_record
+from pinmill.secret import reveal, scrub
 from pinmill.session import CHAMPION, OUTSIDE
 from pinmill.settle import DECISION, settle, stands
 from pinmill.version import now_utc
-
-if TYPE_CHECKING:
-    from pinmill.kernel import Kernel
-
-
-@dataclass
-class Work:
-    """One run in progress."""
-
-    project: Project
-    plan: Plan
-    record: RunRecord
-    progress: LineProgress
-    last: RunRecord | None  # the last finished run of this job
-    explain: bool = False
-    ahead: "dict[str, Kernel]" = field(default_factory=dict)  # kernels by stage, started and not yet stopped
-
-    @cached_property
-    def hidden(self) -> list[str]:
-        """Secret values of this workflow, which must not be shown."""
-        return hidden_values(find_secrets(dict(self.plan.values)), self.project.settings)
-
-    @property
-    def folder(self) -> Path:
-        return self.project.runs_folder(self.plan.workflow)
-
-    @property
-    def lock(self) -> Path:
-        return self.project.run_lock(self.plan.workflow, self.plan.job)
-
-    def save(self, record: RunRecord) -> None:
-        """Make `record` the truth about this run."""
-        self.record = record
-        write_record(self.folder, record)
-
-    def finish(self, status: str, error: str) -> None:
-        """Save that this run ended without being settled, and why."""
-        self.save(self.record.end(status, now_utc(), scrub(error, self.hidden)))
 
 
 def run_job(project: Project, plan: Plan, progress: LineProgress, *, explain: bool = False) -> RunRecord:
@@ -100,15 +54,15 @@ def finish(work: Work) -> RunRecord:
             take_stage(work, stage, number)
         settle(work)
     except PinmillError as error:
-        work.finish("failed", str(error))
+        work.give_up("failed", str(error))
     except KeyboardInterrupt:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the cell given up would be told with a traceback
         if not work.record.ended:
-            work.finish("interrupted", "interrupted by a signal")
+            work.give_up("interrupted", "interrupted by a signal")
         raise
     except Exception as error:
         work.progress.say(scrub(traceback.format_exc(), work.hidden))  # a defect of ours: told whole
-        work.finish("failed", f"{type(error).__name__}: {error}")
+        work.give_up("failed", f"{type(error).__name__}: {error}")
     finally:
         for kernel in work.ahead.values():
             kernel.stop()
@@ -117,15 +71,12 @@ def finish(work: Work) -> RunRecord:
 
 def take_stage(work: Work, stage: Stage, number: int) -> None:
     """Reuse the result of a stage, or run it; either way the record says so."""
-    inputs = read_inputs(work, stage)
-    lock_file = work.project.lock_file
-    parts = read_parts(
-        stage,
-        parameters=work.plan.values,
-        inputs={kind: pin["content"] for kind, pin in inputs.items()},
-        lock=hash_file(lock_file) if lock_file.is_file() else "",
-        outside=read_outside(work, stage),
-    )
+    kinds = [kind for kind in stage.reads if kind not in (OUTSIDE, CHAMPION)]
+    inputs = {kind: work.record.output(kind) or find_pin(work, kind) for kind in kinds}
+    contents = {kind: pin["content"] for kind, pin in inputs.items()}
+    lock = hash_file(work.project.lock_file) if work.project.lock_file.is_file() else ""
+    outside = read_outside(work, stage)
+    parts = fingerprint.read_parts(stage, parameters=work.plan.values, inputs=contents, lock=lock, outside=outside)
     result, why = find_reusable(work, stage, parts)
     if result is None:
         execute_stage(work, stage, number, parts, inputs, why)
@@ -135,23 +86,14 @@ def take_stage(work: Work, stage: Stage, number: int) -> None:
         work.progress.say(f"{stage.stem} is reused: nothing changed since run {result.run}")
 
 
-def read_inputs(work: Work, stage: Stage) -> dict[str, dict[str, str]]:
-    """The exact pins a stage gets: from this run's earlier stages, otherwise the last of a scheduled run."""
-    kinds = [kind for kind in stage.reads if kind not in (OUTSIDE, CHAMPION)]
-    return {kind: work.record.output(kind) or find_scheduled(work, kind) for kind in kinds}
-
-
-def find_scheduled(work: Work, kind: str, *, writer: Stage | None = None) -> dict[str, str]:
-    """The newest pin of a kind that a scheduled run wrote, or that `writer` should have written in this run.
-
-    Raises PinNotFoundError or, when there is a `writer`, StageError.
-    """
+def find_pin(work: Work, kind: str, *, writer: Stage | None = None) -> dict[str, str]:
+    """The newest pin of a kind that a scheduled run wrote, or that `writer` should have written in this run."""
     board, name, run = work.project.board, f"{work.plan.workflow}-{kind}", work.record.run
     for version in reversed(board.versions(name)):
         pin = board.pin(name, version)
         author = str(pin.lineage.get("run", ""))
         if author == run or not (writer or author.startswith("adhoc")):
-            return {"name": name, "version": version, "sha256": pin.sha256, "content": hash_content(pin)}
+            return {"name": name, "version": version, "sha256": pin.sha256, "content": fingerprint.hash_content(pin)}
     if writer is None:
         raise PinNotFoundError(f"no pin {name!r} of a scheduled run. Run the job that writes it first.")
     promise = f"which its front matter promises: call run.write_… with {kind!r}"
@@ -174,10 +116,12 @@ def read_outside(work: Work, stage: Stage) -> str | None:
 
 def find_reusable(work: Work, stage: Stage, parts: Mapping[str, Any]) -> tuple[StageRecord | None, list[str]]:
     """The earlier execution that may stand for this one, or None and the reasons."""
-    result = read_result(work.folder, stage, digest_parts(parts)) or read_result(work.folder, stage)
+    digests = fingerprint.digest_parts(parts), "latest"
+    result = next(filter(None, (fingerprint.read_result(work.folder, stage, digest) for digest in digests)), None)
     if result is None:
         return None, ["it never ran before"]
-    changed = explain_difference(result.parts, {**parts, "modules": hash_modules(result.parts["modules"])})
+    now = {**parts, "modules": fingerprint.hash_modules(result.parts["modules"])}
+    changed = fingerprint.explain_difference(result.parts, now)
     if stage.name in work.plan.forced:
         return None, ["forced", *changed]
     if parts["outside"] is None:
@@ -201,22 +145,21 @@ def execute_stage(
     shown = why if work.explain else why[:2]
     more = f" and {len(why) - len(shown)} more (--explain)" if len(why) > len(shown) else ""
     work.progress.begin(stage.stem, number, len(work.plan.stages), f"{'; '.join(shown)}{more}")
-    target = work.folder / work.record.run / stage.path.name
-    record = StageRecord(
-        stage.name, stage.stem, "running", tuple(why), executed=work.project.relative(target), run=work.record.run
-    )
+    target, run = work.folder / work.record.run / stage.path.name, work.record.run
+    executed = work.project.relative(target)
+    record = StageRecord(stage.name, stage.stem, "running", tuple(why), executed=executed, run=run)
     work.save(work.record.with_stage(record))
     clock = time.monotonic()
     modules = run_kernel(work, stage, target, inputs)
     done = replace(
         record,
         status="ran",
-        fingerprint=digest_parts(parts),
-        parts={**parts, "modules": hash_modules(modules)},
-        outputs={kind: find_scheduled(work, kind, writer=stage) for kind in stage.writes},
+        fingerprint=fingerprint.digest_parts(parts),
+        parts={**parts, "modules": fingerprint.hash_modules(modules)},
+        outputs={kind: find_pin(work, kind, writer=stage) for kind in stage.writes},
         seconds=round(time.monotonic() - clock, 3),
     )
-    write_result(work.folder, done)
+    fingerprint.write_result(work.folder, done)
     work.save(work.record.with_stage(done))
     work.progress.end(stage.stem, done.seconds)
 
@@ -233,33 +176,26 @@ def handover(work: Work, stage: Stage, inputs: Mapping[str, Any]) -> dict[str, s
     }
 
 
-def take_kernel(work: Work, stage: Stage, *, likely: str = "") -> "Kernel":
-    """The kernel that was started ahead for a stage, or a new one that loads its imports, and the likely ones."""
-    from pinmill.kernel import start_kernel
+def take_kernel(work: Work, stage: Stage) -> Any:
+    """The kernel that was started ahead for a stage, or a new one that loads what its code imports."""
+    from pinmill.kernel import find_imports, start_kernel
 
     if stage.name not in work.ahead:
-        imports = f"{find_imports(stage)}\n{likely}"
+        imports = find_imports(stage.code)
         work.ahead[stage.name] = start_kernel(work.project.root, work.project.settings, imports=imports)
     return work.ahead[stage.name]
 
 
 def run_kernel(work: Work, stage: Stage, target: Path, inputs: Mapping[str, Any]) -> list[str]:
     """Execute a stage while the next one's kernel starts; the pinmill modules it imported."""
-    from pinmill.kernel import likely_imports
-
     kernel = take_kernel(work, stage)
     from pinmill.engine import Execution, run_notebook  # two seconds of imports, while the kernel boots
 
     position = work.plan.stages.index(stage) + 1
     for following in work.plan.stages[position : position + 1]:
-        take_kernel(work, following, likely=likely_imports(following.code))
-    execution = Execution(
-        kernel=kernel,
-        handover=handover(work, stage, inputs),
-        seconds=work.plan.settings.seconds(stage.name),
-        hide=partial(scrub, hidden=work.hidden),
-        tick=work.progress.cells,
-    )
+        take_kernel(work, following)
+    seconds, hide = work.plan.settings.seconds(stage.name), partial(scrub, hidden=work.hidden)
+    execution = Execution(kernel, handover(work, stage, inputs), seconds, hide, work.progress.cells)
     parameters = {name: work.plan.values[name] for name in stage.declarations}
     try:
         run_notebook(stage.path, target, parameters=parameters, cwd=work.project.root, execution=execution)

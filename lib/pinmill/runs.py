@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,11 @@ from pydantic import TypeAdapter
 
 from pinmill.errors import RunError
 from pinmill.lock import is_alive
+from pinmill.plan import Plan
+from pinmill.progress import LineProgress
+from pinmill.project import Project
+from pinmill.secret import find_secrets, hidden_values, scrub
+from pinmill.version import now_utc
 
 FINISHED = ("succeeded", "rejected")
 EXIT_CODES = {"succeeded": 0, "rejected": 3, "failed": 4, "interrupted": 130, "skipped": 75}
@@ -110,10 +115,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 
 def read_record(folder: Path, run: str) -> RunRecord:
-    """A run's record; `running` without its process is told as `interrupted`, a damaged one as `unreadable`.
-
-    Raises RunError when there is none.
-    """
+    """A run's record; `interrupted` if its process is gone, `unreadable` if damaged. Raises RunError for none."""
     try:
         record = record_type(RunRecord).validate_json((folder / run / "run.json").read_bytes())
     except FileNotFoundError:
@@ -125,15 +127,10 @@ def read_record(folder: Path, run: str) -> RunRecord:
     return record
 
 
-def list_runs(folder: Path) -> list[str]:
-    """Identifiers of all runs with a record, newest first."""
-    names = os.listdir(folder) if folder.is_dir() else []
-    return sorted((name for name in names if (folder / name / "run.json").is_file()), reverse=True)
-
-
 def read_records(folder: Path) -> Iterator[RunRecord]:
     """Records of all runs of a workflow, newest first, read one by one."""
-    return (read_record(folder, run) for run in list_runs(folder))
+    names = sorted(os.listdir(folder), reverse=True) if folder.is_dir() else []
+    return (read_record(folder, name) for name in names if (folder / name / "run.json").is_file())
 
 
 def last_finished(folder: Path, job: str) -> RunRecord | None:
@@ -142,13 +139,45 @@ def last_finished(folder: Path, job: str) -> RunRecord | None:
 
 
 def settle_interrupted(folder: Path, job: str, now: datetime) -> None:
-    """Write down as `interrupted` the runs of a job that say `running` though nobody works on them.
-
-    Called with the job's lock held. Only the runs since the last one that ended can be such.
-    """
+    """Write down as `interrupted` the runs of a job since its last one that nobody works on; its lock is held."""
     for record in read_records(folder):
         if record.job != job or record.status == "skipped":
             continue
         if record.ended or record.status != "interrupted":
             return
         write_record(folder, record.end("interrupted", now, record.error))
+
+
+@dataclass
+class Work:
+    """One run in progress."""
+
+    project: Project
+    plan: Plan
+    record: RunRecord
+    progress: LineProgress
+    last: RunRecord | None  # the last finished run of this job
+    explain: bool = False
+    ahead: dict[str, Any] = field(default_factory=dict)  # kernels by stage, started and not yet stopped
+
+    @cached_property
+    def hidden(self) -> list[str]:
+        """Secret values of this workflow, which must not be shown."""
+        return hidden_values(find_secrets(dict(self.plan.values)), self.project.settings)
+
+    @property
+    def folder(self) -> Path:
+        return self.project.runs_folder(self.plan.workflow)
+
+    @property
+    def lock(self) -> Path:
+        return self.project.run_lock(self.plan.workflow, self.plan.job)
+
+    def save(self, record: RunRecord) -> None:
+        """Make `record` the truth about this run."""
+        self.record = record
+        write_record(self.folder, record)
+
+    def give_up(self, status: str, error: str) -> None:
+        """Save that this run ended without being settled, and why."""
+        self.save(self.record.end(status, now_utc(), scrub(error, self.hidden)))

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -46,13 +47,13 @@ def hidden_values(names: Iterable[str], settings: Mapping[str, str]) -> list[str
 
 
 @cache
-def list_spellings(text: str) -> tuple[str, ...]:
-    """`text` as it is, and as Python, JSON, HTML, our Markdown and URLs write it; longest first."""
+def spelling_of(text: str) -> re.Pattern[str]:
+    """What finds `text` as it is, and as Python, JSON, HTML, our Markdown and URLs write it."""
     from pinmill.markdown import escape
 
     written = {text, repr(text)[1:-1], html.escape(text), html.escape(text, quote=False), str(escape(text))}
     written |= {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], quote(text), quote(text, safe="")}
-    return tuple(sorted(written, key=len, reverse=True))
+    return re.compile("|".join(map(re.escape, sorted(written, key=len, reverse=True))))
 
 
 def scrub(value: Any, hidden: list[str]) -> Any:
@@ -61,8 +62,7 @@ def scrub(value: Any, hidden: list[str]) -> Any:
         return value
     if isinstance(value, str):
         for text in hidden:
-            for spelling in list_spellings(text):
-                value = value.replace(spelling, HIDDEN)
+            value = spelling_of(text).sub(HIDDEN, value)
         return value
     if isinstance(value, Mapping):
         return {scrub(key, hidden): scrub(item, hidden) for key, item in value.items()}

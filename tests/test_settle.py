@@ -1,11 +1,13 @@
-"""Where the pages of a workflow stand, and that the stable one tells of the champion."""
+"""What a gate's decision means for a run, and where pages stand: the stable one tells of the champion."""
 
 from pathlib import Path
 
 import pytest
-from pinmill.pages import page_path, publish_champion
+from pinmill.champion import Champion
+from pinmill.errors import ConflictError
 from pinmill.project import Project
 from pinmill.runs import RunRecord, write_record
+from pinmill.settle import judge, page_path, publish_champion
 
 
 @pytest.fixture
@@ -63,3 +65,35 @@ def test_a_page_is_put_in_place_whole_and_nothing_else_is_left(project: Project)
         publish_champion(project, "w", "m1")
         assert (kept.read(), target.read_text()) == ("old", "new")
     assert sorted(path.name for path in target.parent.iterdir()) == ["model-card.html", "r1"]
+
+
+def decision(version: str, previous: str | None, action: str = "promote") -> Champion:
+    return Champion(action, version, f"sha of {version}", "ada", "2024", "why", previous, False, f"record {version}")
+
+
+@pytest.mark.parametrize(
+    ("passed", "same_as_last", "history", "told"),
+    [
+        (True, "", [], ("succeeded", True, "")),
+        (True, "", [decision("m1", None)], ("succeeded", True, "")),
+        (False, "", [decision("m1", None)], ("rejected", False, "")),
+        (True, "succeeded", [decision("m1", None)], ("succeeded", False, "")),
+        (False, "rejected", [], ("rejected", False, "")),
+        (True, "", [decision("m1", None), decision("m2", "m1")], ("succeeded", False, "champion already")),
+        (True, "", [decision("m1", None), decision("m2", "m1"), decision("m1", "m2", "rollback")],
+         ("succeeded", False, "Held since a rollback left it")),
+    ],
+)  # fmt: skip
+def test_a_decision_moves_the_champion_once_and_never_to_a_held_model(passed, same_as_last, history, told) -> None:
+    then = history[0].version if history else None  # the champion when m2 was compared with it
+    facts = {"passed": passed, "reasons": ["better"], "candidate_sha256": "sha of m2", "champion": then}
+    verdict = judge(facts, same_as_last=same_as_last, history=history)
+    assert (verdict.status, verdict.move, verdict.reasons[0]) == (*told[:2], "better")
+    assert told[2] in verdict.reasons[-1]
+    assert len(verdict.reasons) == 1 + bool(told[2])
+
+
+def test_a_champion_that_was_moved_since_the_decision_is_a_conflict() -> None:
+    facts = {"passed": True, "reasons": [], "candidate_sha256": "sha of m3", "champion": "m1"}
+    with pytest.raises(ConflictError, match=r"the champion was moved from m1 to m2 while this run compared"):
+        judge(facts, same_as_last="", history=[decision("m1", None), decision("m2", "m1")])
