@@ -127,10 +127,15 @@ def read_record(folder: Path, run: str) -> RunRecord:
     return record
 
 
+def list_runs(folder: Path) -> list[str]:
+    """Identifiers of all runs with a record, newest first."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted((name for name in names if (folder / name / "run.json").is_file()), reverse=True)
+
+
 def read_records(folder: Path) -> Iterator[RunRecord]:
     """Records of all runs of a workflow, newest first, read one by one."""
-    names = sorted(os.listdir(folder), reverse=True) if folder.is_dir() else []
-    return (read_record(folder, name) for name in names if (folder / name / "run.json").is_file())
+    return (read_record(folder, run) for run in list_runs(folder))
 
 
 def last_finished(folder: Path, job: str) -> RunRecord | None:
