@@ -17,7 +17,7 @@ from pinmill.cli import app, main
 from pinmill.runs import read_records
 from pinmill.terminal import format_metrics
 
-OPTIONS = {  # every command and its options; a new one fails here until it is added, with a test below
+OPTIONS = {  # every command and its options; a new one fails here until it is added, with a test of its own
     "run": {"--job", "--set", "--force", "--from", "--explain"},
     "runs": {"--json"},
     "params": {"--json", "--schema"},
@@ -28,6 +28,17 @@ OPTIONS = {  # every command and its options; a new one fails here until it is a
     "promote": {"--why", "--override"},
     "rollback": {"--why", "--to"},
     "predict": {"--json"},
+    "trace": {"--json"},
+    "reproduce": {"--keep", "--json"},
+    "compare": {"--rows", "--json"},
+    "examples": set(),
+    "examples add": {"--annotator"},
+    "annotations": {"--export", "--json"},
+    "pins prune": {"--keep", "--days", "--yes", "--json"},
+    "new": {"--from", "--label"},
+    "doctor": {"--json"},
+    "export": set(),
+    "export vetiver": set(),
 }
 RUN_KEYS = {
     "run", "workflow", "job", "status", "started", "ended", "parameters", "stages", "candidate", "champion_before",

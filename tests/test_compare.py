@@ -129,7 +129,7 @@ def test_the_champion_and_short_versions_are_understood_and_data_is_printed_as_i
     champion = twice_once.json("champion", "tiny")["version"]
     assert (found["a"]["version"], found["b"]["version"]) == (champion, b)
     shown = twice_once.pinmill("compare", "tiny", a, b, "--rows", "1000").stdout
-    assert "inputs text '[red]x[/red] :smile: \\x1b[31m the report is attached thanks 0'" in shown
+    assert "text '[red]x[/red] :smile: \\x1b[31m the report is attached thanks 0'" in shown
     assert "\x1b" not in shown
     assert "accuracy" in shown
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pinmill.project import open_project
-from pinmill.terminal import WHOLE, AsJson, Workflow, print_json, print_table
+from pinmill.terminal import WHOLE, AsJson, Workflow, print_json, print_table, printable
 
 app = typer.Typer()
 
@@ -51,7 +51,19 @@ def reproduce(
     with open_progress() as progress:
         found = reproduce(open_project(), workflow, version, progress, keep=keep)
     said = "the same bytes" if found["same"] else "another model"
-    print_json(found) if as_json else print_tree(f"{workflow} {found['version']}: {said}", found)
+    if as_json:
+        print_json(found)
+    else:
+        print(f"{workflow} {found['version']}: {said}")
+        print(f"{found['ran']} of run {found['run']} ran again; the one in notebooks/ is {found['notebook_now']}")
+        print(
+            f"the difference: {tell(found['difference'])}"
+            if found["difference"]
+            else f"SHA-256 {found['sha256']['again']}"
+        )
+        print(f"the scratch project is kept: {found['kept']}" if keep else "nothing of it is kept")
+        print("not as it was then" + ":" if found["changes"] else "all else is as it was then")
+        print_rows(found["changes"])
     raise typer.Exit(0 if found["same"] else 1)
 
 
@@ -73,12 +85,23 @@ def compare(
     if as_json:
         print_json(found)
         return
-    metrics = [{name: tell(value) for name, value in row.items()} for row in found.pop("metrics")]
-    diff = found.pop("diff")
-    print_tree(f"{workflow}: B beside A; a positive difference means that B is better", found)
-    if metrics:
-        print_table(metrics, list(metrics[0]))
-    print("\n".join(["the code cannot be compared"] if diff is None else diff))
+    for side in ("a", "b"):
+        print(f"{side.upper()}  {tell({name: value for name, value in found[side].items() if value})}")
+    print(f"{found['note']} A positive difference means that B is better.")
+    print_rows(found["metrics"])
+    changed = found["changed"] or {"n": 0, "rows": []}
+    print(f"{changed['n']} predictions are others" + ":" * bool(changed["rows"]))
+    print_rows([{**row, "inputs": tell(row["inputs"])[:SHORT]} for row in changed["rows"]])
+    print("What is not the same" + ":" if found["changes"] else "Parameters, packages, code and machine are the same.")
+    print_rows(found["changes"])
+    print(f"data: {tell(found['data'] or 'cannot be compared')}")
+    print("\n".join(["the code cannot be compared"] if found["diff"] is None else map(tell, found["diff"])))
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Mappings with the same keys as a table; nothing when there are none."""
+    if rows:
+        print_table([{name: tell(value) for name, value in row.items()} for row in rows], list(rows[0]))
 
 
 def print_tree(title: str, found: Mapping[str, Any]) -> None:
@@ -113,10 +136,9 @@ def name_of(found: Any) -> str:
 
 
 def tell(value: Any) -> str:
-    """A value on one line; characters that a terminal could take for a command are escaped."""
+    """A value on one line."""
     if isinstance(value, dict):
         return ", ".join(f"{tell(key)} {tell(item)}" for key, item in value.items()) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(map(tell, value)) or "none"
-    text = f"{value:.4g}" if isinstance(value, float) else "none" if value in (None, "") else str(value)
-    return text if text.isprintable() else repr(text)
+    return printable(f"{value:.4g}" if isinstance(value, float) else "none" if value in (None, "") else str(value))

@@ -20,20 +20,26 @@ def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     """A table of some columns for people; a narrow terminal folds cells, a pipe gets them whole."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*(format_cell(row[column]) for column in columns))
+        shown.add_row(*(Text(format_cell(row[column])) for column in columns))  # no markup, no emoji
     console = Console(width=None if sys.stdout.isatty() else WHOLE)
-    console.print(shown, markup=False)
+    console.print(shown)
 
 
 def format_cell(value: Any) -> str:
     """A table's cell: nothing for None, a list with commas, of several lines the first."""
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
-    return text.split("\n", 1)[0]
+    return printable(text.split("\n", 1)[0])
+
+
+def printable(text: str) -> str:
+    """`text`, escaped if it has characters that a terminal could take for a command."""
+    return text if text.isprintable() else repr(text)
 
 
 def format_metrics(metrics: dict[str, Any]) -> str:
