@@ -25,14 +25,12 @@ def models(workflow: Workflow, as_json: AsJson = False) -> None:
     from pinmill.models import list_models
 
     listed = list_models(open_project().board, workflow)
-    if as_json:
-        print_json(listed)
-        return
     rows = [
         {**model, "metrics": format_metrics(model["metrics"]), "trained (UTC)": (model["created"] or "")[:19]}
         for model in reversed(listed)
     ]
-    print_table(rows, ["version", "status", "metrics", "by", "trained (UTC)", "changed"])
+    columns = ["version", "status", "metrics", "by", "trained (UTC)", "changed"]
+    print_json(listed) if as_json else print_table(rows, columns)
 
 
 @app.command()
@@ -50,12 +48,10 @@ def champion(
     records = read_history(open_project().board, workflow)
     if not records:
         raise ChampionError(f"{workflow} has no champion yet. Train and promote one with: pinmill run {workflow}")
-    records = records[::-1] if history else records[-1:]
-    if as_json:
-        print_json([asdict(record) for record in records] if history else asdict(records[0]))
-        return
-    rows = [{**asdict(r), "when (UTC)": r.when, "override": "yes" if r.override else ""} for r in records]
-    print_table(rows, ["version", "action", "when (UTC)", "by", "why", "override"])
+    listed = [asdict(record) for record in (records[::-1] if history else records[-1:])]
+    rows = [{**row, "when (UTC)": row["when"], "override": "yes" if row["override"] else ""} for row in listed]
+    columns = ["version", "action", "when (UTC)", "by", "why", "override"]
+    print_json(listed if history else listed[0]) if as_json else print_table(rows, columns)
 
 
 @app.command(name="promote")

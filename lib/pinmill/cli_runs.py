@@ -92,14 +92,10 @@ def runs(
         load_workflow(project, workflow)  # says so when there is no such workflow
     found = (read_records(project.runs_folder(name)) for name in ([workflow] if workflow else names))
     records = sorted(itertools.chain.from_iterable(found), key=lambda record: record.run, reverse=True)
-    listed = [asdict(record) for record in records]
-    if as_json:
-        print_json(listed)
-        return
-    for row in listed:
-        ran = [stage["notebook"] for stage in row["stages"] if stage["status"] == "ran"]
-        row |= {"started (UTC)": row["started"][:19], "ran": ran}
-    print_table(listed, ["run", "workflow", "job", "status", "started (UTC)", "ran", "error"])
+    ran = [[stage.notebook for stage in record.stages if stage.status == "ran"] for record in records]
+    rows = [{**asdict(r), "started (UTC)": r.started[:19], "ran": names} for r, names in zip(records, ran, strict=True)]
+    columns = ["run", "workflow", "job", "status", "started (UTC)", "ran", "error"]
+    print_json([asdict(record) for record in records]) if as_json else print_table(rows, columns)
 
 
 @app.command()
@@ -127,7 +123,5 @@ def params(
     declared = find_declarations(stages)
     users = {name: [stage.stem for stage in stages if name in stage.declarations] for name in declared}
     listed = [asdict(d) | {"value": values[name], "used in": users[name]} for name, d in declared.items()]
-    if as_json:
-        print_json({"parameters": listed, "schema": read_schema(stages)})
-        return
-    print_table(listed, ["name", "value", "type", "default", "meaning", "used in"])
+    whole = {"parameters": listed, "schema": read_schema(stages)}
+    print_json(whole) if as_json else print_table(listed, ["name", "value", "type", "default", "meaning", "used in"])

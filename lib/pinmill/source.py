@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from pinmill.board import Board, Pin
 from pinmill.errors import SourceError, SourceNotFoundError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-    from pinmill.board import Board, Pin
 
 FORMS = (  # of the kinds of source: the first that fits
     ("pin", r"pin:"),
