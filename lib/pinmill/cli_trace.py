@@ -114,7 +114,10 @@ def print_tree(title: str, found: Mapping[str, Any]) -> None:
 
     def grow(branch: Tree, found: Mapping[str, Any]) -> None:
         shown.add(name_of(found))
+        own = ("name", "version") if name_of(found) else ()  # those stand in the title of the branch
         for key, value in found.items():
+            if key in own:
+                continue
             several = isinstance(value, list) and isinstance(next(iter(value), None), dict)
             for item in value if several else [value]:
                 name, line = name_of(item), f"{tell(key)}: {tell(item)}"
