@@ -180,6 +180,8 @@ def test_training_data_counts_classes_and_what_was_left_out():
         f"SHA-256 of the source | {'ab' * 32}",
         "Rows | 5,572",
         "Training rows | 4,458",
+        "Labels by people | none",
+        "Columns left out | none",
         "Rows by class",
         "Class | Rows | Share",
         "ham | 4,825 | 86.6 %",
@@ -187,6 +189,11 @@ def test_training_data_counts_classes_and_what_was_left_out():
         "Rows left out",
         "Left out because | Rows",
         "repeated inputs | 403",
+    ]
+    people = {"annotations": {"by": {"ann": 1200, "bob": 3}}, "left_out": {"customer": "id"}}
+    assert read(card.training_data(DATA | people)).splitlines()[4:6] == [
+        "Labels by people | 1,200 by ann, 3 by bob",
+        "Columns left out | customer (id)",
     ]
     assert card.training_data({**DATA, "dropped": {"empty": 0}}).splitlines()[-1] == "No row was left out."
 
@@ -221,6 +228,8 @@ def test_telling_features_stand_by_class_and_rank():
         "2 | word: home | word: win",
     ]
     assert card.telling({}) == ""
+    rare = {"telling": {"ham": ["word: lunch", "word: home"], "rare": ["word: odd"]}}
+    assert read(card.telling(rare)).splitlines()[-1] == "2 | word: home"
 
 
 def test_the_weakest_slice_of_a_loss_is_the_highest():

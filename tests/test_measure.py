@@ -1,6 +1,5 @@
 """What a piece of work costs."""
 
-import resource
 import subprocess
 import sys
 import time
@@ -23,18 +22,13 @@ def test_the_cost_is_known_also_of_work_that_failed() -> None:
     assert cost.peak_mb > 0
 
 
-def test_the_peak_is_in_megabytes() -> None:
-    with measure() as cost:
-        pass
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert cost.peak_mb == pytest.approx(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, rel=0.05)
-
-
 def test_memory_that_was_given_back_still_counts_as_the_peak() -> None:
+    kept = b"x" * 600_000_000  # what the parent holds does not count
     code = (
         "from pinmill.measure import measure\n"
         "with measure() as cost:\n    x = b'x' * 300_000_000\n    del x\n"
         "print(cost.peak_mb)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(kept) > 0
     assert 300 < float(done.stdout) < 450  # 300 MB and the interpreter

@@ -6,6 +6,7 @@ from the params, and where that is empty a loud box says who writes it and where
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from pinmill.markdown import Markdown, bullets, callout, code, format_value, join, table, value_list
@@ -132,19 +133,22 @@ def evaluation_data(data: Facts, results: Facts) -> Markdown:
 
 
 def training_data(data: Facts) -> Markdown:
-    """Where the rows come from, how many there are by class, and which were left out and why."""
+    """Where the rows and labels come from, how many there are by class, and what was left out and why."""
+    labels, left_out = (data.get("annotations") or {}).get("by") or {}, data.get("left_out") or {}
     facts = {
         "Source": data.get("source"),
         "SHA-256 of the source": data.get("source_sha256") and code(data["source_sha256"]),
         "Rows": f"{data['rows']:,}",
         "Training rows": f"{data['train']:,}",
+        "Labels by people": ", ".join(f"{n:,} by {name}" for name, n in labels.items()) or "none",
+        "Columns left out": ", ".join(f"{name} ({why})" for name, why in left_out.items()) or "none",
     }
     classes = [(name, f"{n:,}", f"{100 * n / data['rows']:.1f} %") for name, n in data["classes"].items()]
-    left_out = [(reason, f"{n:,}") for reason, n in data["dropped"].items() if n]
+    dropped = [(reason, f"{n:,}") for reason, n in data["dropped"].items() if n]
     return join(
         _value_list(facts),
         _table("Rows by class", ["Class", "Rows", "Share"], classes),
-        _table("Rows left out", ["Left out because", "Rows"], left_out) or "No row was left out.",
+        _table("Rows left out", ["Left out because", "Rows"], dropped) or "No row was left out.",
     )
 
 
@@ -164,7 +168,7 @@ def quantitative_analyses(model: Facts, results: Facts) -> Markdown:
 def telling(model: Facts) -> Markdown:
     """The features that speak most for each class; nothing for a model that cannot tell."""
     features = model.get("telling") or {}
-    rows = [(rank, *each) for rank, each in enumerate(zip(*features.values(), strict=True), start=1)]
+    rows = [(rank, *each) for rank, each in enumerate(zip_longest(*features.values(), fillvalue=""), start=1)]
     return _table("What gives the answer away: the most telling features of each class", ["Rank", *features], rows)
 
 

@@ -1,13 +1,13 @@
 """What a piece of work costs: seconds and the peak of memory."""
 
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in ru_maxrss's unit: macOS counts bytes, Linux KiB
+STATUS = Path("/proc/self/status")  # Linux: ru_maxrss would tell the peak of the parent, where that was larger
 
 
 @contextmanager
@@ -21,4 +21,11 @@ def measure() -> Iterator[SimpleNamespace]:
         yield cost
     finally:
         cost.seconds = time.perf_counter() - clock
-        cost.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 1e6
+        cost.peak_mb = read_peak() / 1e6
+
+
+def read_peak() -> int:
+    """The largest memory of this process so far [bytes]."""
+    if not STATUS.is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
+    return next(int(line.split()[1]) * 1024 for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
