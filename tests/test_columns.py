@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from pinmill.columns import calendar, calendar_names, find_kinds, read_dates
+from pinmill.columns import calendar, calendar_names, find_bad_dates, find_kinds, name_inputs, read_dates
 from pinmill.errors import ParameterError
 from pinmill.model import load_model, save_model
 from sklearn.preprocessing import FunctionTransformer
@@ -24,6 +24,7 @@ COLUMNS = {
     "day first": ([f"{1 + n % 28:02d}/03/2024" for n in range(N)], "category"),  # 05/03: May or March?
     "review": ([f"this is sentence number {n}" for n in range(N)], "text"),
     "customer": (list(range(1000, 1000 + N)), "id"),
+    "mileage": ([n * n for n in range(N)], "number"),  # sorted by it, but no counter
     "backwards": (list(range(N, 0, -1)), "id"),
     "code": ([f"C-{n:04d}" for n in range(N)], "id"),
     "country": (["FR"] * N, "constant"),
@@ -65,13 +66,42 @@ def test_a_column_that_is_not_there_is_left_to_the_check_of_the_table() -> None:
     assert find_kinds(pd.DataFrame({"a": [1]}), ["b"]) == {"b": "absent"}
 
 
-@pytest.mark.parametrize(
-    "values",
-    [["2026-02-31"], ["2026-01-01", "soon"], ["20260101"], ["2026-01-01T00:00+01:00", "2026-07-01T00:00+02:00"]],
-)
+@pytest.mark.parametrize("values", [["2026-02-31"], ["2026-01-01", "soon"], ["20260101"]])
 def test_what_is_not_surely_a_date_stays_as_it_is(values: list[str]) -> None:
     frame = pd.DataFrame({"when": values})
     pd.testing.assert_frame_equal(read_dates(frame, ["when"]), frame)
+
+
+def test_times_of_several_zones_become_utc_and_spaces_do_not_matter() -> None:
+    frame = pd.DataFrame(
+        {"when": ["2026-01-01T00:00+01:00", " 2026-07-01T00:00+02:00", None, "2026-07-01T10:00:30.5Z"]}
+    )
+    found = read_dates(frame, ["when"])["when"]
+    utc = ["2025-12-31T23:00Z", "2026-06-30T22:00Z", None, "2026-07-01T10:00:30.5Z"]
+    assert found.tolist() == [pd.Timestamp(text) if text else pd.NaT for text in utc]
+    assert str(read_dates(pd.DataFrame({"d": ["2026-01-01 "]}), ["d"])["d"].dtype) == "datetime64[us]"
+
+
+def test_a_few_values_that_are_no_dates_are_named() -> None:
+    frame = pd.DataFrame({"when": ["2026-01-01", "2026-13-01", "2026-01-02", None], "who": ["a", "b", "c", "d"]})
+    assert find_bad_dates(frame, ["when", "who"]) == [
+        "when is not taken for dates: 1 of 3 values are none, e.g. '2026-13-01' (row 1)"
+    ]
+
+
+def test_a_kind_that_does_not_fit_and_a_column_to_ignore_that_is_not_there_are_told() -> None:
+    frame = pd.DataFrame({"size": ["S", "M", None], "age": [1, 2, 3]})
+    with pytest.raises(ParameterError) as caught:
+        find_kinds(frame, ["size", "age"], chosen={"size": "number", "age": "date"})
+    assert str(caught.value) == (
+        "2 problems in 'kinds': 'size' cannot be a number: it holds string values, e.g. 'S' (row 0); "
+        "'age' cannot be a date: it holds integer values, e.g. 1 (row 0)"
+    )
+    named = {"text": [], "features": [], "label": "age"}
+    assert name_inputs(frame.assign(x=1), ignore=["x"], **named) == ["size"]
+    assert name_inputs(frame, ignore=[], **named | {"features": ["age"]}) == ["age"]
+    with pytest.raises(ParameterError, match=r"'ignore': there is no column 'sise'. Did you mean 'size'"):
+        name_inputs(frame, ignore=["sise"], **named)
 
 
 def test_a_date_becomes_its_day_month_and_weekday() -> None:

@@ -131,7 +131,7 @@ def test_an_empty_side_is_an_error(frame):
         (frame, "hash", 1.0),
         (frame.assign(day="2026-01-01"), "time:day", 0.25),
     ):
-        with pytest.raises(DataError, match="rows in one part"):
+        with pytest.raises(DataError, match=r"puts all \d+ rows \(\d+ different inputs\) in one part"):
             split(changed, form, fraction)
     with pytest.raises(DataError, match="cannot be split at random"):
         split(frame.head(1), "random")

@@ -3,13 +3,25 @@
 import hashlib
 import json
 import time
+from datetime import date
+from datetime import time as time_of_day
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from pinmill.errors import DataError
-from pinmill.table import RepeatCounts, check_table, hash_rows, normalise_text, remove_empty, remove_repeats
+from pinmill.errors import DataError, SourceError
+from pinmill.table import (
+    RepeatCounts,
+    check_table,
+    hash_rows,
+    load_table,
+    normalise_text,
+    remove_empty,
+    remove_repeats,
+    simplify_types,
+)
 
 
 def check(frame, **changes):
@@ -160,3 +172,26 @@ def test_rows_whose_every_input_is_empty_are_removed_and_counted():
     frame = pd.DataFrame({"text": ["a", " ", None, ""], "n": [None, 1.0, None, None]}, index=[3, 4, 5, 6])
     kept, count = remove_empty(frame, ["text", "n"])
     assert (kept.index.tolist(), count) == ([3, 4], 2)
+
+
+def test_objects_of_parquet_and_databases_become_what_they_mean() -> None:
+    objects = {
+        "day": [date(2026, 11, 20), None],
+        "price": [Decimal("1.50"), None],
+        "at": [time_of_day(10, 15), None],
+        "huge": [10**30, 1],
+        7: ["a", "b"],
+    }
+    frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in objects.items()})
+    found = simplify_types(frame)
+    assert found["day"].tolist() == [pd.Timestamp("2026-11-20"), pd.NaT]
+    assert found["price"].iloc[0] == 1.5
+    assert np.isnan(found["price"].iloc[1])
+    assert found["at"].iloc[0] == "10:15:00"
+    assert found["huge"].tolist() == [1e30, 1.0]
+    assert list(found) == ["day", "price", "at", "huge", "7"]
+
+
+def test_a_csv_with_semicolons_says_so() -> None:
+    with pytest.raises(SourceError, match=r"one column, 'a;b': save it with ',' between columns, not ';'"):
+        load_table(b"a;b\n1;2\n", "x.csv", "x.csv")

@@ -51,7 +51,7 @@ def test_a_table_of_everything_runs_and_says_what_it_left_out(workplace: "Workpl
     frame = pd.DataFrame({
         "customer": np.arange(5000, 5000 + n),
         "age": np.where(rng.random(n) < 0.1, np.nan, age),
-        "city": [f"city {number:03d}" for number in city],
+        "city": [f"$city_$ {number:03d}" for number in city],  # two $ would begin a formula in a figure
         "joined": (pd.Timestamp("2024-01-01") + pd.to_timedelta(day, unit="D")).strftime("%Y-%m-%d"),
         "member": rng.random(n) < 0.5,
         "country": "FR",
@@ -67,8 +67,8 @@ def test_a_table_of_everything_runs_and_says_what_it_left_out(workplace: "Workpl
         "age": "number", "city": "text", "joined": "datetime", "member": "boolean"
     }  # fmt: skip
     shown = executed_text(workplace, "01-prepare")
-    assert "customer (id: every row has a value of its own" in shown
-    row = {"age": 61.5, "city": "city 002", "joined": "2026-11-20", "member": True}
+    assert "customer is left out (id): every row has a value of its own" in shown
+    row = {"age": 61.5, "city": "$city_$ 002", "joined": "2026-11-20", "member": True}
     answer = workplace.json("predict", "mine", json.dumps(row))
     expected = load_model(board.read_file(model)).predict_proba(
         pd.DataFrame({**row, "joined": pd.Timestamp("2026-11-20")}, index=[0])
@@ -114,11 +114,26 @@ def test_two_texts_and_a_number_in_one_pipeline(workplace: "Workplace", estimato
     body = np.where(rng.random(400) < 0.5, "we win the cup again this year", "we lose the cup again this year")
     size = rng.normal(size=400).round(4)
     label = (np.char.startswith(subject, "good") & np.char.startswith(body, "we win")).astype(str)
-    frame = pd.DataFrame({"subject": subject, "body": body, "size": size, "happy": label})
-    more = f"text: [subject, body]\nfeatures: size\nestimator: {estimator}\n{QUICK}"
+    frame = pd.DataFrame({"my__subject": subject, "body": body, "size": size, "happy": label})
+    more = f"text: [my__subject, body]\nfeatures: size\nestimator: {estimator}\n{QUICK}"
     board = run_table(workplace, frame, label="happy", more=more)
     assert {m["metric"]: m["value"] for m in board.read_json(board.pin("mine-metrics"))["metrics"]}["accuracy"] == 1.0
-    assert list(board.pin("mine-model").facts["prototype"]) == ["subject", "body", "size"]
+    assert list(board.pin("mine-model").facts["prototype"]) == ["my__subject", "body", "size"]
+
+
+def test_a_class_of_three_rows_among_two_and_columns_that_cannot_be_used(workplace: "Workplace") -> None:
+    rng = np.random.default_rng(11)
+    frame = pd.DataFrame({"x": rng.normal(size=200).round(3), "odd": [[1]] * 200, "either": [1, "one"] * 100})
+    frame["y"] = np.where(np.arange(200) % 67 == 0, "yes", "no")  # rows 0, 67 and 134
+    frame.to_json(workplace.root / "mine.jsonl", orient="records", lines=True)
+    workplace.params(f"workflow: mine\nsource: mine.jsonl\nlabel: y\nsplit: random\n{TABULAR}draws: 50\n", "mine")
+    workplace.pinmill("run", "mine", code=3)  # nothing can be learnt here
+    board = Board(workplace.root / "outputs" / "pins")
+    facts, model = board.pin("mine-data").facts, board.pin("mine-model").facts
+    assert (facts["left_out"], facts["classes"]) == ({"odd": "nested", "either": "mixed"}, {"no": 197, "yes": 3})
+    train = board.read_table(board.pin("mine-data")).query("_part == 'train'")
+    assert len(model["cv_scores"]["roc_auc"]) == min(3, (train.y == "yes").sum())
+    assert board.read_table(board.pin("mine-data"))["either"].tolist()[:2] == ["1", "one"]
 
 
 def test_a_table_for_the_text_notebook_says_which_one_to_take(workplace: "Workplace") -> None:

@@ -155,7 +155,8 @@ def training_data(data: Facts) -> Markdown:
 def quantitative_analyses(model: Facts, results: Facts) -> Markdown:
     """The scores beside baseline and champion, by slice, in cross-validation, and the gate's decision with reasons."""
     cv, decision = model.get("cv_scores") or {}, results["decision"]
-    folds = [(METRICS.get(metric, [metric])[0], sum(x) / len(x), min(x), max(x), len(x)) for metric, x in cv.items()]
+    scored = {metric: [score for score in scores if score is not None] for metric, scores in cv.items()}
+    folds = [(METRICS.get(m, [m])[0], sum(x) / len(x), min(x), max(x), len(x)) for m, x in scored.items() if x]
     kind, verdict = ("tip", "Passed the gate") if decision["passed"] else ("warning", "Rejected by the gate")
     return join(
         _show_scores(results),

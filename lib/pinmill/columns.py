@@ -7,7 +7,7 @@ from pandas import DataFrame, Series, to_datetime
 from pandas.api import types
 
 from pinmill.errors import ParameterError, describe_problems, did_you_mean
-from pinmill.table import is_missing
+from pinmill.table import is_missing, list_rows, show
 
 USED = ("number", "boolean", "category", "date", "text")
 LEFT_OUT = {
@@ -18,26 +18,60 @@ LEFT_OUT = {
     "mixed": "some values are texts and some are not: make them all one or the other",
     "drop": "the params say so",
 }
+ZONE = r"\d:?\d\d.*(?:Z|[+-]\d\d:?\d\d)$"
 DATE = r"\d{4}-\d{2}-\d{2}(?:[T ].*)?"  # ISO 8601; 05/03/2024 means May in one country and March in another
 WORDS = 4  # a mean of more words than this, seldom the same: sentences
+FITTING = {"number": types.is_numeric_dtype, "date": types.is_datetime64_any_dtype, "text": types.is_string_dtype}
 SMALLEST_ID = 20  # rows: in fewer, values differ by chance
 EPOCH = np.datetime64("1970-01-01")
 
 
+def name_inputs(
+    frame: DataFrame, *, text: Sequence[str], features: Sequence[str], ignore: Sequence[str], label: str
+) -> list[str]:
+    """The input columns beside `text`: `features` or, where no input is named, all but the label; without `ignore`.
+
+    Raises ParameterError for a column to ignore that there is not: it could be a misspelt one that stays an input.
+    """
+    unknown = [name for name in ignore if name not in frame]
+    if unknown:
+        problems = [f"there is no column {name!r}.{did_you_mean(name, frame.columns)}" for name in unknown]
+        raise ParameterError(describe_problems("'ignore'", [problem.removesuffix(".") for problem in problems]))
+    named = features if text or features else [name for name in frame.columns if name not in (label, *text)]
+    return [name for name in named if name not in ignore]
+
+
 def read_dates(frame: DataFrame, columns: Sequence[str]) -> DataFrame:
-    """`frame` with those of `columns` as times of which every value is an ISO 8601 date, such as 2026-11-20."""
-    texts = [c for c in columns if c in frame and types.is_string_dtype(frame[c].dropna()) and frame[c].notna().any()]
-    return frame.assign(**{name: times for name in texts if (times := _as_times(frame[name])) is not None})
+    """`frame` with those of `columns` as times of which every value is an ISO 8601 date, such as 2026-11-20.
+
+    Times of several zones become UTC.
+    """
+    read = frame.copy(deep=False)
+    for name in [name for name in columns if name in frame and types.is_string_dtype(frame[name].dropna())]:
+        times = _parse_times(frame[name])
+        if frame[name].notna().any() and times.isna().sum() == frame[name].isna().sum():
+            read[name] = times
+    return read
 
 
-def _as_times(column: Series) -> Series | None:
-    known = column.dropna()
-    if not known.astype(str).str.fullmatch(DATE).all():
-        return None
-    try:
-        return to_datetime(column, format="ISO8601")
-    except ValueError:  # a 31st of February, or several time zones
-        return None
+def _parse_times(column: Series) -> Series:
+    """Times, missing where a value is no ISO 8601 date; without a zone where no value has one."""
+    texts = column.astype("str").str.strip()
+    texts = texts.where(texts.str.fullmatch(DATE, na=False))
+    times = to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
+    return times if texts.str.contains(ZONE, na=False).any() else times.dt.tz_localize(None)
+
+
+def find_bad_dates(frame: DataFrame, columns: Sequence[str]) -> list[str]:
+    """In words, the columns of texts of which most are ISO 8601 dates, and what keeps them from being dates."""
+    found = []
+    for name in [name for name in columns if name in frame and types.is_string_dtype(frame[name].dropna())]:
+        known = frame[name].dropna()
+        bad = known[_parse_times(known).isna()]
+        if 0 < len(bad) < len(known) / 2:
+            values = f"{len(bad)} of {len(known)} values are none, e.g. {show(bad.iloc[0])} ({list_rows(bad.index)})"
+            found.append(f"{name} is not taken for dates: {values}")
+    return found
 
 
 def find_kinds(
@@ -55,10 +89,20 @@ def find_kinds(
         for n, k in chosen.items()
         if k not in kinds
     ]
+    problems += [
+        _misfit(frame[n], k) for n, k in chosen.items() if n in frame and k in FITTING and not FITTING[k](frame[n])
+    ]
     if problems:
         raise ParameterError(describe_problems("'kinds'", [problem.removesuffix(".") for problem in problems]))
     given = {**dict.fromkeys(text, "text"), **chosen}
     return {name: given.get(name) or (find_kind(frame[name]) if name in frame else "absent") for name in columns}
+
+
+def _misfit(column: Series, kind: str) -> str:
+    """What is wrong with taking a column for a kind."""
+    known = column.dropna()
+    example = f", e.g. {show(known.iloc[0])} ({list_rows(known.index[:1])})" if len(known) else ""
+    return f"{column.name!r} cannot be a {kind}: it holds {types.infer_dtype(known)} values{example}"
 
 
 def find_kind(column: Series) -> str:
@@ -84,9 +128,9 @@ def find_kind(column: Series) -> str:
 
 
 def _is_counted(numbers: Series) -> bool:
-    """Whether distinct numbers are whole and rise or fall from row to row, as counters do and measurements do not."""
-    is_whole = bool((numbers % 1 == 0).all())
-    return is_whole and (numbers.is_monotonic_increasing or numbers.is_monotonic_decreasing)
+    """Whether distinct numbers are whole, and rise or fall from row to row with few gaps, as counters do."""
+    is_dense = bool((numbers % 1 == 0).all()) and numbers.max() - numbers.min() < 2 * len(numbers)
+    return is_dense and (numbers.is_monotonic_increasing or numbers.is_monotonic_decreasing)
 
 
 def calendar(frame: DataFrame) -> np.ndarray:

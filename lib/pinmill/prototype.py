@@ -83,6 +83,8 @@ def _coerce(column: Series, wanted: Mapping) -> tuple[Series, list[str]]:
     problems += describe_wrong(wanted["type"].replace("category", "text"), values[converted.isna()])
     if problems:
         return column, problems
+    is_naive = wanted["type"] == "datetime" and "," not in wanted["dtype"] and not is_as_wanted
+    converted = converted.dt.tz_localize(None) if is_naive else converted
     converted = converted.reindex(column.index).astype(wanted["dtype"])
     return converted.where(~missing, None) if wanted["dtype"] == "object" else converted, []
 
@@ -94,7 +96,7 @@ def _convert(values: Series, kind: str) -> Series:
     if kind == "boolean":
         return values.map(lambda value: TRUTH.get(str(value).lower())).astype("boolean")
     if kind == "datetime":
-        return pandas.to_datetime(values, errors="coerce", format="ISO8601")
+        return pandas.to_datetime(values, errors="coerce", format="ISO8601", utc=True)  # without a zone it is UTC
     numbers = values.astype(object).map(lambda value: None if isinstance(value, bool) else value)
     numbers = pandas.to_numeric(numbers, errors="coerce").astype(float)
     return numbers.where((numbers.abs() < EXACT) & ((numbers % 1 == 0) | (kind == "number")))

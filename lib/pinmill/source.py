@@ -66,7 +66,7 @@ def read_source(
     """
     import pandas
 
-    from pinmill.table import RESERVED, load_table
+    from pinmill.table import RESERVED, load_table, simplify_types
 
     kind, shown = kind_of(source), hide_secrets(source)
     if (kind == "sql") != bool(query.strip()):
@@ -75,12 +75,12 @@ def read_source(
         raise SourceError(f"{shown}: a SHA-256 can be checked for files, addresses and pins only. Remove `sha256`")
     check_source(source, root=root, address=address)
     if kind == "sql":
-        return Raw(_read_sql(source, query, root), f"{shown}: {' '.join(query.split())}")
+        return Raw(simplify_types(_read_sql(source, query, root)), f"{shown}: {' '.join(query.split())}")
     if kind == "function":
         frame = load_function(source, root)()
         if not isinstance(frame, pandas.DataFrame):
             raise SourceError(f"function {source} must return a pandas DataFrame, not a {type(frame).__name__}")
-        return Raw(frame.reset_index(drop=True), f"function {source}")
+        return Raw(simplify_types(frame.reset_index(drop=True)), f"function {source}")
     pin = find_pin(source, board) if kind == "pin" else None
     data = b"" if pin else _download(source) if kind == "http" else _fetch(source, root)
     found = pin.sha256 if pin else hashlib.sha256(data).hexdigest()

@@ -40,7 +40,8 @@ def split_table(frame: DataFrame, hashes: Series, *, split: str, label: str, tes
     else:
         raise ParameterError(f"split is {split!r}, it must be {FORMS}.{did_you_mean(form, FORMS.split(', '))}")
     if parts.nunique() < 2:
-        raise DataError(f"split {split!r} puts all {len(parts)} rows in one part. Try another fraction, or more rows")
+        inputs = f"{len(parts)} rows ({hashes.nunique()} different inputs)"
+        raise DataError(f"split {split!r} puts all {inputs} in one part. Try another fraction or split, or more inputs")
     return parts
 
 

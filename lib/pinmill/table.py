@@ -24,6 +24,12 @@ from pinmill.errors import DataError, SourceError, describe_problems, did_you_me
 FORMATS = ("csv", "tsv", "parquet", "jsonl", "ndjson")
 RESERVED = ("_part", "_hash")  # columns that 01-prepare adds
 EXACT = 2**53  # whole floats above are not exact
+SIMPLER = {  # by what a column of objects holds: databases and Parquet give them
+    "date": pandas.to_datetime,
+    "decimal": lambda column: column.astype(float),
+    "integer": lambda column: column.astype(float),  # larger than any of 64 bits
+    "time": lambda column: column.map(str, na_action="ignore"),
+}
 ENCODE = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str).encode
 
 
@@ -34,6 +40,17 @@ class RepeatCounts:
     removed: int
     conflicting: int
     examples: tuple[dict[str, list], ...] = ()
+
+
+def simplify_types(frame: DataFrame) -> DataFrame:
+    """`frame` with names that are text, and Python's own objects as what they mean: times, texts and floats."""
+    renamed = frame.set_axis(list(map(str, frame.columns)), axis="columns")
+    for place, name in enumerate(renamed.columns):
+        column = renamed.iloc[:, place]
+        convert = SIMPLER.get(types.infer_dtype(column)) if column.dtype == object else None
+        if convert and renamed.columns.is_unique:
+            renamed[name] = convert(column)
+    return renamed
 
 
 def check_table(
@@ -184,7 +201,7 @@ def load_table(data: bytes, name: str, shown: str) -> DataFrame:
     try:
         suffix, data = _unpack(name.lower(), data)
         if suffix == "parquet":
-            return pandas.read_parquet(io.BytesIO(data))
+            return simplify_types(pandas.read_parquet(io.BytesIO(data)))
         text = data.decode("utf-8").removeprefix("\ufeff")
         if suffix in ("csv", "tsv"):
             return _load_csv(text, "," if suffix == "csv" else "\t")
@@ -220,6 +237,9 @@ def _load_csv(text: str, separator: str) -> DataFrame:
     header = next(csv.reader(io.StringIO(text), delimiter=separator), [])
     if repeated := sorted({name for name in header if header.count(name) > 1}):  # pandas would rename the second
         raise ValueError(f"it names columns twice: {', '.join(map(repr, repeated))}")
+    other = next((mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]), "")
+    if other:
+        raise ValueError(f"it has one column, {header[0]!r}: save it with {separator!r} between columns, not {other!r}")
     with warnings.catch_warnings():
         warnings.simplefilter("error", pandas.errors.ParserWarning)  # pandas would drop the surplus fields
         frame = pandas.read_csv(io.StringIO(text), sep=separator, low_memory=False, index_col=False)
