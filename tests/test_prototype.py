@@ -124,3 +124,14 @@ def test_bank_has_seven_numbers_and_nine_categories(shared_data: Path):
     assert [column["type"] for column in found.values()].count("integer") == 7
     assert [column["type"] for column in found.values()].count("category") == 9
     pd.testing.assert_frame_equal(check_inputs(bank, json.loads(json.dumps(found))), bank)
+
+
+def test_a_time_with_or_without_a_zone_becomes_what_the_model_was_trained_on():
+    naive = pd.DataFrame({"t": pd.to_datetime(["2026-01-01T00:00", "2026-01-02T00:00"])})
+    zoned = naive.assign(t=naive["t"].dt.tz_localize("Europe/Paris"))
+    given = pd.DataFrame({"t": ["2026-07-01T12:00:00+02:00", "2026-07-01T10:00:00"]})  # the second is taken for UTC
+    moment = pd.Timestamp("2026-07-01T10:00")
+    assert check_inputs(given, read_prototype(naive, ["t"]))["t"].tolist() == [moment, moment]
+    found = check_inputs(given, read_prototype(zoned, ["t"]))["t"]
+    assert found.tolist() == [moment.tz_localize("UTC")] * 2
+    assert found.dtype == zoned["t"].dtype
