@@ -117,6 +117,7 @@ def test_data_parameters_and_code_are_compared(twice_once) -> None:
         {"what": "parameter model", "before": {},
          "now": {"logisticregression__C": 0.001, "logisticregression__class_weight": None}},
         {"what": "parameter seed", "before": 42, "now": 7},
+        {"what": "data: parameter seed", "before": 42, "now": 7},
     ]  # fmt: skip
     assert (found["diff"], found["a"]["version"], found["b"]["version"]) == ([], a, b)
     assert (found["a"]["problems"], found["b"]["problems"]) == ([], [])
@@ -146,7 +147,11 @@ def test_what_is_damaged_or_gone_is_said_and_the_rest_is_compared(twice_once, tm
     assert (found["n"], found["metrics"], found["changed"], found["data"], found["diff"]) == (0, [], None, None, None)
     assert "was changed" in found["a"]["problems"][0]
     assert found["b"]["problems"][0].startswith("no notebook at ")
-    assert [change["what"] for change in found["changes"]] == ["seed", "parameter model", "parameter seed"]
+    assert [change["what"] for change in found["changes"]] == [
+        "seed", "parameter model", "parameter seed", "data: parameter seed",
+    ]  # fmt: skip
+    shown = workplace.pinmill("compare", "tiny", a, b).stdout
+    assert ("A positive difference" in shown, "predictions are others" in shown) == (False, False)
     shutil.rmtree(data.parent)
     (workplace.root / "outputs/pins/tiny-model" / b / "data.txt").write_text("x")
     found = compare(workplace, a, b)

@@ -106,9 +106,30 @@ def test_a_metric_without_value_on_the_unseen_rows_is_not_compared_and_never_pas
 def test_a_metric_without_value_on_all_test_rows_rejects():
     one_class = answers(0.9, probability=True).take(TRUTH == "n")
     guess = baseline(["n", "p"], one_class.truth, task="binary", classes=("n", "p"), positive="p")
-    decision = judge(one_class, metric="roc_auc", baseline=guess, comparable=np.ones(N // 2, dtype=bool))
+    decision = judge(one_class, metric="roc_auc", thresholds={"accuracy": 0.5}, baseline=guess)
     assert not decision.passed
-    assert decision.reasons[0] == "roc_auc nan does not beat the trivial baseline's nan."
+    why = "has no value on these 200 test rows: 'p' does not occur among them. Take split: stratified, or more rows."
+    right = np.mean(one_class.predicted == one_class.truth)
+    assert decision.reasons[:2] == (f"roc_auc {why}", f"accuracy {right:.4f} keeps its threshold: at least 0.5.")
+    decision = judge(one_class, metric="accuracy", thresholds={"roc_auc": 0.7}, baseline=guess)
+    assert (decision.passed, decision.reasons[1]) == (False, f"roc_auc {why}")
+
+
+def test_a_metric_of_predictions_that_are_not_numbers_says_so():
+    truth = np.arange(20.0)
+    guess = baseline(truth, truth, task="regression")
+    decision = judge(Predictions(truth, truth * np.nan, None, ()), baseline=guess, metric="rmse")
+    assert not decision.passed
+    assert decision.reasons[0] == "rmse has no value on these 20 test rows: look for NaN in the model's predictions."
+
+
+@pytest.mark.parametrize(
+    "why", ["the inputs differ: it needs age, which this data lacks", "it predicts something else"]
+)
+def test_why_there_is_no_champion_to_compare_with_is_said_in_the_words_given(why):
+    decision = judge(answers(0.9), absent=why)
+    told = f"Not compared with the champion: {why}. Only the absolute thresholds count."
+    assert (decision.passed, decision.compared, decision.reasons[-1]) == (True, False, told)
 
 
 def test_a_regression_is_judged_by_its_error():

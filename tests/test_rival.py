@@ -11,8 +11,9 @@ from pinmill.errors import IntegrityError
 from pinmill.notebook import Stage
 from pinmill.project import Project
 from pinmill.prototype import read_prototype
-from pinmill.rival import Rival, predict_champion
+from pinmill.rival import Rival, predict_champion, take_inputs
 from pinmill.session import Run
+from pinmill.table import hash_rows
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -58,8 +59,9 @@ def crown(root: Path, *, keep_data: bool = True, labels: str = "sshhsh", **facts
 
 
 def test_without_a_champion_all_rows_are_free_and_nothing_is_predicted(tmp_path: Path) -> None:
-    rival = predict_champion(make_run(tmp_path), TEST, ABOUT)
-    assert (rival.predictions, rival.comparable.tolist(), rival.note) == (None, [True] * 5, "There is no champion yet.")
+    rival, none = predict_champion(make_run(tmp_path), TEST, ABOUT), "there is none yet"
+    assert (rival.predictions, rival.comparable.tolist(), rival.absent) == (None, [True] * 5, none)
+    assert rival.note == f"Not compared with the champion: {none}."
     assert rival.scores(["accuracy"], draws=10, seed=0) is None
 
 
@@ -71,6 +73,55 @@ def test_only_rows_that_the_champion_was_not_trained_on_are_comparable(tmp_path:
     assert rival.predictions.truth.tolist() == ["spam", "spam", "ham", "ham", "spam"]
     assert rival.predictions.predicted[:2].tolist() == ["spam", "spam"]  # its own training rows, easy to tell
     assert (rival.predictions.classes, rival.predictions.positive) == (("ham", "spam"), "spam")
+
+
+AMOUNTS = {"task": "binary", "label": "label", "classes": {"ham": 4, "spam": 4}, "positive": "spam", "text": ["note"]}
+
+
+def crown_amounts(root: Path) -> None:
+    """Train on columns amount and note alone, of a table that has more, and make that the champion."""
+    train = pd.DataFrame({"amount": [1.0, 2.0, 3.0, 4.0], "note": ["a", "", "c", "d"], "extra": list("pqrs"),
+                          "label": ["ham", "spam", "ham", "spam"], "_part": "train"})  # fmt: skip
+    inputs = train[["amount", "note"]]
+    table = train.assign(_hash=hash_rows(inputs, ["amount", "note"]))
+    data = make_run(root).write_table("data", table, text=["note"], features=["amount"], kinds={"amount": "number"})
+    columns = make_column_transformer((CountVectorizer(token_pattern="."), "note"), ("passthrough", ["amount"]))
+    model = make_pipeline(columns, LogisticRegression()).fit(inputs, train["label"])
+    facts = {"task": "binary", "label": "label", "classes": ["ham", "spam"]}
+    facts |= {"prototype": read_prototype(inputs, ["amount", "note"], text=["note"])}
+    pin = make_run(root, inputs={"data": data}).write_model(model, **facts)
+    promote(make_run(root).board, "w", pin.version, by="ada", why="first", expected=None, gate=True, when=WHEN)
+
+
+@pytest.mark.parametrize(
+    ("amount", "kind"),
+    [([1.0, 2.0, 9.0, 4.0], "number"), (["1", "2.0", "9", "4"], "category"), ([1, 2, 9, 4], "category")],
+)
+def test_a_row_was_seen_if_it_is_the_same_in_the_columns_and_types_of_the_champion(tmp_path, amount, kind) -> None:
+    crown_amounts(tmp_path)
+    test = pd.DataFrame({"amount": amount, "note": ["a", None, "c", "e"], "extra": list("pqrs"),
+                         "label": ["ham", "spam", "ham", "spam"]})  # fmt: skip
+    features = ["amount", "extra"]
+    about = AMOUNTS | {"features": features, "kinds": {"amount": kind, "extra": "category"}}
+    rival = predict_champion(make_run(tmp_path), test.assign(_hash=hash_rows(test, ["note", *features])), about)
+    assert rival.comparable.tolist() == [False, False, True, True]  # pins: with extra in the hash, none was found
+    assert len(rival.predictions.predicted) == 4
+
+
+def test_rows_that_cannot_be_of_the_champions_types_are_not_compared_and_that_is_said(tmp_path: Path) -> None:
+    crown_amounts(tmp_path)
+    test = pd.DataFrame({"amount": ["1", "few"], "note": ["a", "b"], "label": ["ham", "spam"], "_hash": ["1", "2"]})
+    about = AMOUNTS | {"features": ["amount"], "kinds": {"amount": "category"}}
+    rival = predict_champion(make_run(tmp_path), test, about)
+    wrong = "1 problem in the inputs: column 'amount': number is expected, but 1 values are not, e.g. 'few' (row 1)"
+    assert (rival.predictions, rival.absent) == (None, f"the inputs differ: {wrong}")
+
+
+def test_a_number_may_be_missing_though_the_champion_was_trained_on_none_that_is() -> None:
+    rows = pd.DataFrame({"amount": [None, 1.0], "note": ["a", "a"]})
+    inputs = take_inputs(rows, read_prototype(rows[1:], ["amount", "note"], text=["note"]), text=["note"])
+    assert inputs["amount"].tolist()[1:] == [1.0]
+    assert inputs["amount"].isna().tolist() == [True, False]
 
 
 def test_its_scores_are_those_of_the_comparable_rows(tmp_path: Path) -> None:
@@ -88,27 +139,28 @@ def test_without_a_comparable_row_there_is_no_score(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("test", "about", "note"),
+    ("test", "about", "why"),
     [
-        (TEST.rename(columns={"text": "words"}), ABOUT, "The champion needs text, which this data lacks: not compared."),  # noqa: E501
-        (TEST, ABOUT | {"task": "multiclass"}, "The champion predicts something else: not compared."),
+        (TEST.rename(columns={"text": "words"}), ABOUT, "the inputs differ: it needs text, which this data lacks"),
+        (TEST, ABOUT | {"task": "multiclass"}, "it predicts something else"),
         (TEST.rename(columns={"label": "kind"}), ABOUT | {"label": "kind"},
-         "The champion predicts something else: not compared."),
+         "it predicts something else"),
         (TEST, ABOUT | {"classes": {"ham": 1, "spam": 1, "other": 1}},
-         "The champion knows other labels than this data: not compared."),
+         "it knows other labels than this data"),
     ],
 )  # fmt: skip
-def test_a_champion_of_something_else_is_not_compared_and_that_is_said(tmp_path: Path, test, about, note: str) -> None:
+def test_a_champion_of_something_else_is_not_compared_and_that_is_said(tmp_path: Path, test, about, why: str) -> None:
     crown(tmp_path)
     rival = predict_champion(make_run(tmp_path), test, about)
-    assert (rival.predictions, rival.comparable.all(), rival.note) == (None, True, note)
+    assert (rival.predictions, rival.comparable.all(), rival.absent) == (None, True, why)
+    assert rival.note == f"Not compared with the champion: {why}."
 
 
 def test_a_champion_whose_training_rows_are_not_known_is_not_compared(tmp_path: Path) -> None:
     crown(tmp_path, keep_data=False)
     rival = predict_champion(make_run(tmp_path), TEST, ABOUT)
     assert rival.predictions is None
-    assert rival.note == "The rows that the champion was trained on are not known: not compared."
+    assert rival.absent == "the rows that it was trained on are not known"
 
 
 def test_a_champion_whose_data_was_pruned_is_not_compared(tmp_path: Path) -> None:

@@ -87,11 +87,11 @@ def compare(
         return
     for side in ("a", "b"):
         print(f"{side.upper()}  {tell({name: value for name, value in found[side].items() if value})}")
-    print(f"{found['note']} A positive difference means that B is better.")
+    print(found["note"] + " A positive difference means that B is better." * bool(found["metrics"]))
     print_rows(found["metrics"])
-    changed = found["changed"] or {"n": 0, "rows": []}
-    print(f"{changed['n']} predictions are others" + ":" * bool(changed["rows"]))
-    print_rows([{**row, "inputs": tell(row["inputs"])[:SHORT]} for row in changed["rows"]])
+    if changed := found["changed"]:
+        print(f"{changed['n']} predictions are others" + ":" * bool(changed["rows"]))
+        print_rows([{**row, "inputs": tell(row["inputs"])[:SHORT]} for row in changed["rows"]])
     print("What is not the same" + ":" if found["changes"] else "Parameters, packages, code and machine are the same.")
     print_rows(found["changes"])
     print(f"data: {tell(found['data'] or 'cannot be compared')}")

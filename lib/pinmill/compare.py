@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinmill.champion import read_champion
-from pinmill.errors import ChampionError, PinmillError
+from pinmill.errors import ChampionError, DataError, PinmillError
 from pinmill.models import find_model, list_models
 from pinmill.notebook import read_cells, read_tags
-from pinmill.pin import plain
+from pinmill.pin import Pin, plain
 from pinmill.project import Project
 from pinmill.trace import executed_notebook
 
@@ -33,7 +33,8 @@ class Side:
     lineage: Mapping[str, Any]
     facts: Mapping[str, Any]
     model: Any
-    rows: "DataFrame | None"  # its data
+    data: Pin | None
+    rows: "DataFrame | None"  # of its data
     code: list[str] | None  # lines of its notebook as executed
 
 
@@ -62,10 +63,11 @@ def read_side(project: Project, workflow: str, given: str) -> Side:
     lineage, facts = (pin.lineage, pin.facts) if pin else ({}, {})
     model = pin and attempt(lambda: load_model(board.read_file(pin)))
     inputs = [each for each in lineage.get("inputs", []) if each["kind"] == "data"]
-    rows = attempt(lambda: board.read_table(board.pin(inputs[0]["name"], inputs[0]["version"]))) if inputs else None
+    data = attempt(lambda: board.pin(inputs[0]["name"], inputs[0]["version"])) if inputs else None
+    rows = data and attempt(lambda: board.read_table(data))
     code = pin and attempt(lambda: read_code(executed_notebook(project, workflow, lineage)))
     told = {key: listed[key] for key in ("version", "status", "created", "by", "run")} | {"problems": problems}
-    return Side(told, lineage, facts, model, rows, code)
+    return Side(told, lineage, facts, model, data, rows, code)
 
 
 def read_code(executed: Path) -> list[str]:
@@ -91,30 +93,42 @@ def read_comparison(
 
     `metrics` and `changed` (predictions; the first `rows` of them) are of the test rows of B's data that neither was
     trained on: `note` says which, or why there are none. A positive difference means that B is better. `changes` is
-    as in `list_changes`, `data` as in `compare_data`, `diff` that of the code: None when a notebook is gone.
+    as in `list_changes`, with the data's own parameters and code marked "data: "; `data` is as in `compare_data`,
+    `diff` that of the code: None when a notebook is gone.
     """
     old, new = (read_side(project, workflow, given) for given in (a, b))
     diff = difflib.unified_diff(old.code or [], new.code or [], "A", "B", n=2, lineterm="")
     sides = {"workflow": workflow, "a": old.told, "b": new.told}
     scores = compare_scores(old, new, rows=rows, draws=draws, seed=seed)
-    changes = {"changes": list_changes(old.lineage, new.lineage), "data": compare_data(old, new)}
+    changes = list_changes(old.lineage, new.lineage)
+    if old.data and new.data:
+        prepared = ({part: side.data.lineage.get(part) for part in ("code", "parameters")} for side in (old, new))
+        changes += [{**change, "what": f"data: {change['what']}"} for change in list_changes(*prepared)]
+    changes = {"changes": changes, "data": compare_data(old, new)}
     diff = None if None in (old.code, new.code) else list(diff)
     return plain({**sides, **scores, **changes, "diff": diff}, "the comparison")
 
 
-def find_fair(a: Side, b: Side) -> tuple["DataFrame | None", str]:
-    """The test rows of B's data that neither was trained on, or None; and in words how many, or why none."""
+def find_fair(a: Side, b: Side) -> tuple["tuple[DataFrame, DataFrame] | None", str]:
+    """The test rows of B's data that neither was trained on, as A and as B take them, or None; and why, in words."""
+    from pinmill.rival import find_unseen
+
     if lost := [name for name, side in (("A", a), ("B", b)) if side.model is None or side.rows is None]:
         return None, f"Not scored: the model or the data of {' and '.join(lost)} cannot be read."
     differing = [what for what in ("task", "label", "classes") if a.facts[what] != b.facts[what]]
     differing += [f"column {name}" for name in a.facts["prototype"] if name not in b.rows.columns]
     if differing:
         return None, f"Not scored: the two differ in what they predict, or from what: {', '.join(differing)}."
-    trained_on = {each for side in (a, b) for each in side.rows.loc[side.rows["_part"] == "train", "_hash"]}
-    test = b.rows[b.rows["_part"] == "test"]
-    fair = test[~test["_hash"].isin(trained_on)]
-    said = f"{len(fair):,} of the {len(test):,} test rows of B's data are ones that neither was trained on."
-    return (fair if len(fair) else None), said
+    test, unseen, rows = b.rows[b.rows["_part"] == "test"], True, []
+    try:
+        for side in (a, b):
+            given = {"trained": side.rows, "then": side.data.facts, "prototype": side.facts["prototype"]}
+            inputs, new = find_unseen(test, b.data.facts, **given)
+            unseen, rows = unseen & new, [*rows, test.assign(**inputs)]
+    except DataError as error:
+        return None, f"Not compared: the inputs differ: {error}."
+    said = f"{unseen.sum():,} of the {len(test):,} test rows of B's data are ones that neither was trained on."
+    return ((rows[0][unseen], rows[1][unseen]) if unseen.any() else None), said
 
 
 def compare_scores(a: Side, b: Side, *, rows: int, draws: int, seed: int) -> dict[str, Any]:
@@ -125,7 +139,8 @@ def compare_scores(a: Side, b: Side, *, rows: int, draws: int, seed: int) -> dic
     fair, note = find_fair(a, b)
     if fair is None:
         return {"note": note, "n": 0, "metrics": [], "changed": None}
-    old, new = (predict_rows(side.model, side.facts | {"positive": b.facts["positive"]}, fair) for side in (a, b))
+    sides = zip((a, b), fair, strict=True)
+    old, new = (predict_rows(side.model, side.facts | {"positive": b.facts["positive"]}, rows) for side, rows in sides)
     lacking = OF_PROBABILITIES if old.probability is None or new.probability is None else ()
     metrics = []
     for name in (name for name in DEFAULT_METRICS[new.task] if name not in lacking):
@@ -133,13 +148,13 @@ def compare_scores(a: Side, b: Side, *, rows: int, draws: int, seed: int) -> dic
         gain = paired_difference(new, old, name, draws=draws, seed=seed, level=0.95)
         metrics.append({"metric": name, **values, "difference": gain.value, "low": gain.low, "high": gain.high})
     changed = (old.predicted != new.predicted).nonzero()[0]
-    texts = fair[list(b.facts["prototype"])].astype(str)
+    texts = fair[1][list(b.facts["prototype"])].astype(str)
     shown = [
         {"true": new.truth[row], "a": old.predicted[row], "b": new.predicted[row]}
         | {"inputs": {name: text[:LONGEST] for name, text in texts.iloc[row].items()}}
         for row in changed[:rows]
     ]
-    return {"note": note, "n": len(fair), "metrics": metrics, "changed": {"n": len(changed), "rows": shown}}
+    return {"note": note, "n": len(texts), "metrics": metrics, "changed": {"n": len(changed), "rows": shown}}
 
 
 def predict_rows(model: Any, facts: Mapping[str, Any], rows: "DataFrame") -> "Predictions":

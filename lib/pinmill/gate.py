@@ -37,21 +37,25 @@ def decide(
     min_n: int,
     draws: int,
     seed: int,
+    absent: str = "there is none yet",
 ) -> Decision:
     """The decision on a candidate; every check is made and said, also after one has failed.
 
     It must beat `baseline` on `metric`; reach every threshold (a floor, or a ceiling for losses); and not be worse
     than the champion: rejected if the lower 90 % bound of the paired bootstrap difference is below -`margin`.
     `comparable` (n,) masks the rows that the champion was not trained on. With fewer than `min_n` of them, other
-    labels, or a metric without value there, only the absolute checks count. Raises ParameterError (unknown metric).
+    labels, or a metric without value there, only the absolute checks count; `absent` says why there is no champion to
+    compare with. Raises ParameterError (unknown metric).
     """
     values = {name: float(drawn[0]) for name, drawn in metric_values(candidate, [metric, *thresholds]).items()}
     value, guess = values[metric], float(metric_values(baseline, [metric])[metric][0])
     beats = value < guess if metric in LOSSES else value > guess  # false for NaN
     found = f"{metric} {value:.4f} {'beats' if beats else 'does not beat'} the trivial baseline's {guess:.4f}."
     checks = [(beats, found), *(_reach(name, values[name], bound) for name, bound in thresholds.items())]
+    told = zip([metric, *thresholds], checks, strict=True)
+    checks = [(False, _tell_lacking(name, candidate)) if np.isnan(values[name]) else check for name, check in told]
     n = 0 if champion is None else int(np.sum(comparable))
-    obstacle, difference = _obstacle(candidate, champion, metric, n, min_n), None
+    obstacle, difference = _obstacle(candidate, champion, metric, n, min_n) if champion else absent, None
     if not obstacle:
         sides = candidate.take(comparable), champion.take(comparable)
         difference = paired_difference(*sides, metric, draws=draws, seed=seed, level=0.90)
@@ -73,10 +77,16 @@ def _reach(metric: str, value: float, bound: float) -> tuple[bool, str]:
     return passed, f"{metric} {value:.4f} {'keeps' if passed else 'misses'} its threshold: {limit} {bound:g}."
 
 
-def _obstacle(candidate: Predictions, champion: Predictions | None, metric: str, n: int, min_n: int) -> str:
+def _tell_lacking(metric: str, p: Predictions) -> str:
+    """Why a metric has no value on all test rows, and the next step."""
+    absent = [repr(name) for name in p.classes if not np.any(p.truth == name)]
+    why = f"{' and '.join(absent)} {'do' if len(absent) > 1 else 'does'} not occur among them"
+    step = f"{why}. Take split: stratified, or more rows." if absent else "look for NaN in the model's predictions."
+    return f"{metric} has no value on these {len(p.truth)} test rows: {step}"
+
+
+def _obstacle(candidate: Predictions, champion: Predictions, metric: str, n: int, min_n: int) -> str:
     """Why the candidate cannot be compared with the champion, or an empty string."""
-    if champion is None:
-        return "there is none yet"
     if set(candidate.classes) != set(champion.classes) or candidate.positive != champion.positive:
         return "their labels differ"
     if metric in OF_PROBABILITIES and champion.probability is None:

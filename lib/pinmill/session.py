@@ -93,18 +93,14 @@ class Run:
         pin = self.read_champion_pin()
         return None if pin is None else load_model(self.board.read_file(pin))
 
-    def read_champion_training(self) -> set[str] | None:
-        """Content hashes of the rows that the champion was trained on; None when its data is gone or unknown."""
+    def read_champion_training(self) -> Pin | None:
+        """The data pin with the rows that the champion was trained on; None when it is gone or unknown."""
         pin = self.read_champion_pin()
         given = [i for i in pin.lineage["inputs"] if i["kind"] == "data"] if pin else []
         try:
-            data = self.board.pin(given[0]["name"], given[0]["version"]) if given else None
+            return self.board.pin(given[0]["name"], given[0]["version"]) if given else None
         except PinNotFoundError:
-            data = None
-        if data is None:
             return None
-        rows = self.board.read_table(data, columns=["_hash", "_part"])
-        return set(rows.loc[rows["_part"] == "train", "_hash"])
 
     def read_source(self, source: str, *, query: str = "", sha256: str = "", address: str = "") -> "Raw":
         """The raw table from outside, with secrets filled in; recorded as an input of what is written."""
