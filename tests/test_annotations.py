@@ -1,5 +1,6 @@
 """Labels of people in a table: who counts, which label is taken, what is said of conflicts, and the whole way there."""
 
+import getpass
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
-from pinmill.annotations import current_labels, find_new_labels, merge_annotations, read_examples
+from pinmill.annotations import check_examples, current_labels, find_new_labels, merge_annotations, read_examples
 from pinmill.board import Board
 from pinmill.errors import DataError
 from pinmill.split import split_by_hash
@@ -20,6 +21,7 @@ from pinmill.table import hash_rows
 if TYPE_CHECKING:
     from conftest import Workplace
 
+RETRACT = "Retract those (pinmill annotations WORKFLOW --retract ID), or correct the source"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
@@ -33,8 +35,9 @@ def said(*rows: tuple) -> pd.DataFrame:
     return pd.DataFrame(listed, dtype=object)
 
 
-def merge(frame: pd.DataFrame, *rows: tuple, text: tuple = ("text",), features: tuple = ()):
-    return merge_annotations(frame, said(*rows), text=list(text), features=list(features), label="label")
+def merge(frame: pd.DataFrame, *rows: tuple, text: tuple = ("text",), features: tuple = (), unique: bool = True):
+    inputs = {"text": list(text), "features": list(features)}
+    return merge_annotations(frame, said(*rows), **inputs, label="label", unique=unique)
 
 
 def labels_of(frame: pd.DataFrame) -> dict:
@@ -63,9 +66,9 @@ def test_who_takes_no_side_takes_back_what_they_said() -> None:
 
 
 def test_without_annotations_the_table_stays_as_it_is(source: pd.DataFrame) -> None:
-    nothing = {"n": 0, "by": {}, "conflicts": 0, "last_id": 0}
+    nothing = {"n": 0, "by": {}, "conflicts": 0, "replaced": 0, "last_id": 0}
     for rows in (pd.DataFrame(), said(("a", "spam", "ann"), ("a", None, "ann", {"retracts": 1}))):
-        merged = merge_annotations(source, rows, text=["text"], features=[], label="label")
+        merged = merge_annotations(source, rows, text=["text"], features=[], label="label", unique=True)
         pd.testing.assert_frame_equal(merged.frame, source)
         assert (merged.facts, merged.conflicts, merged.chosen) == (nothing, (), frozenset())
 
@@ -74,7 +77,7 @@ def test_new_inputs_come_after_the_source_in_the_order_of_their_labels(source: p
     merged = merge(source, ("f", "ham", "ann"), ("e", "spam", "bob"))
     expected = [["a", "ham"], ["b", "spam"], ["c", "ham"], ["d", "spam"], ["f", "ham"], ["e", "spam"]]
     assert merged.frame.values.tolist() == expected
-    assert merged.facts == {"n": 2, "by": {"ann": 1, "bob": 1}, "conflicts": 0, "last_id": 2}
+    assert merged.facts == {"n": 2, "by": {"ann": 1, "bob": 1}, "conflicts": 0, "replaced": 0, "last_id": 2}
 
 
 def test_one_person_against_one_row_of_the_source_is_believed(source: pd.DataFrame) -> None:
@@ -108,9 +111,85 @@ def test_a_source_without_a_label_column_gets_one() -> None:
 
 def test_an_annotated_input_stands_once_and_other_repeats_stay_for_the_notebook_to_judge() -> None:
     source = pd.DataFrame({"text": ["a", "a ", "a", "b", "b"], "label": ["ham", "ham", "spam", "ham", "spam"]})
-    merged = merge(source, ("a", "spam", "ann"))  # two to two: the last
+    merged = merge(source, ("a", "spam", "ann"))  # the source says ham, its commonest; one to one: the last
     assert merged.frame.values.tolist() == [["b", "ham"], ["b", "spam"], ["a", "spam"]]
     assert merged.frame.index.tolist() == [3, 4, 5]
+
+
+def test_the_source_has_one_vote_however_often_it_repeats_a_label() -> None:
+    source = pd.DataFrame({"text": ["a"] * 5 + ["b"], "label": ["ham", "ham", "spam", "ham", "ham", "ham"]})
+    merged = merge(source, ("a", "spam", "ann"), ("a", "spam", "bob"), ("a", "ham", "eve"))
+    assert merged.frame.values.tolist() == [["b", "ham"], ["a", "ham"]]  # two to two: the last, which is of eve
+    merged = merge(source, ("a", "ham", "eve"), ("a", "spam", "ann"), ("a", "spam", "bob"))
+    assert merged.frame.values.tolist() == [["b", "ham"], ["a", "spam"]]
+    merged = merge(source, ("a", "spam", "ann"))
+    assert merged.frame.values.tolist() == [["b", "ham"], ["a", "spam"]]
+    assert merged.conflicts == ({"input": "a", "labels": "ham: the source; spam: ann", "taken": "spam"},)
+    assert merged.facts["replaced"] == 5
+
+
+def test_rows_with_equal_inputs_stay_where_they_are_different_cases() -> None:
+    source = pd.DataFrame({"x": [1, 1, 1, 2, 2, 3], "label": ["a", "a", "b", None, "b", None]})
+    rows = [({"x": 1}, "b", "ann"), ({"x": 2}, "a", "ann"), ({"x": 2}, "b", "bob"), ({"x": 2}, "a", "eve")]
+    merged = merge(source, *rows, text=(), features=("x",), unique=False)
+    expected = pd.DataFrame({"x": [1, 1, 1, 2, 3, 1, 2], "label": ["a", "a", "b", "b", None, "b", "a"]})
+    pd.testing.assert_frame_equal(merged.frame.reset_index(drop=True), expected)
+    assert merged.frame.index[:5].tolist() == [0, 1, 2, 4, 5]
+    assert merged.conflicts == ({"input": 2, "labels": "a: ann, eve; b: bob", "taken": "a"},)
+    assert merged.facts["replaced"] == 1
+
+
+def test_a_table_without_texts_loses_no_labelled_row_to_one_label() -> None:
+    source = pd.DataFrame({"x": [n % 18 for n in range(2000)], "label": [n % 2 for n in range(2000)]})
+    merged = merge(source, *(({"x": n}, 1, "ann") for n in range(19)), text=(), features=("x",), unique=False)
+    assert (len(merged.frame), merged.facts["replaced"]) == (2019, 0)
+
+
+def test_an_annotator_has_one_vote_on_an_input_however_its_record_was_written(source: pd.DataFrame) -> None:
+    source = source.assign(n=[1, 2, 3, 4])
+    rows = [({"text": "a", "n": n}, "spam", "ann", {"hash": str(n)}) for n in (1, "1", 1.0)]
+    merged = merge(source, *rows, ({"text": "a", "n": 1}, "ham", "bob"), features=("n",))
+    assert merged.facts == {"n": 2, "by": {"ann": 1, "bob": 1}, "conflicts": 1, "replaced": 1, "last_id": 4}
+    assert labels_of(merged.frame)["a"] == "ham"  # the source and bob against ann
+    rows = [({"text": "e", "n": n}, "spam", "ann", {"hash": "same"}) for n in (1, 2)]  # when n was no input yet
+    assert merge(source, *rows, features=("n",)).facts["n"] == 2
+    taken_back = ({"text": "e", "n": "1"}, None, "ann", {"hash": "other"})
+    assert merge(source, rows[0], taken_back, features=("n",)).facts["n"] == 0
+
+
+def test_what_an_annotator_said_better_later_stops_nothing(source: pd.DataFrame) -> None:
+    retracted = ({"text": "e", "n": "x"}, "ham", "ann"), ({"text": "e"}, None, "ann", {"retracts": 1})
+    merged = merge(source.assign(n=[1, 2, 3, 4]), *retracted, ({"text": "f", "n": 5}, "ham", "ann"))
+    assert merged.frame["n"].tolist() == [1, 2, 3, 4, 5]
+    assert merged.frame["n"].dtype == "int64"
+
+
+def test_conflicts_show_plain_values() -> None:
+    source = pd.DataFrame({"x": [9.0, 8.0], "y": pd.to_datetime(["2026-11-20", "2026-11-21"]), "label": [0, 1]})
+    rows = [({"x": 9, "y": "2026-11-20"}, 1, "ann"), ({"x": 9, "y": "2026-11-20"}, 1, "bob")]
+    both = merge(source, *rows, text=(), features=("x", "y")).conflicts
+    shown = "{'x': 9.0, 'y': '2026-11-20T00:00:00'}"
+    assert [(str(c["input"]), c["labels"], repr(c["taken"])) for c in both] == [
+        (shown, "0: the source; 1: ann, bob", "1")
+    ]
+    (one,) = merge(source.drop(columns="y"), *rows, text=(), features=("x",)).conflicts
+    assert repr(one["input"]) == "9.0"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "written", "expected"),
+    [
+        ("datetime64[us]", "2026-11-21T10:00:00+02:00", pd.Timestamp("2026-11-21T08:00")),
+        ("datetime64[us]", "2026-11-21", pd.Timestamp("2026-11-21")),
+        ("datetime64[us, Europe/Berlin]", "2026-11-21T10:00:00", pd.Timestamp("2026-11-21T11:00", tz="Europe/Berlin")),
+        ("datetime64[us, UTC]", "2026-11-21T10:00:00+02:00", pd.Timestamp("2026-11-21T08:00Z")),
+    ],
+)
+def test_times_take_the_zone_of_the_column(source: pd.DataFrame, dtype: str, written: str, expected: object) -> None:
+    times = pd.DatetimeIndex(["2026-11-20"] * 4, dtype=dtype)
+    merged = merge(source.assign(time=times), ({"text": "e", "time": written}, "ham", "ann"))
+    assert merged.frame["time"].dtype == dtype
+    assert merged.frame["time"].iloc[-1] == expected
 
 
 def test_inputs_are_told_apart_by_all_their_columns() -> None:
@@ -170,7 +249,7 @@ def test_a_value_that_cannot_be_cast_is_told(column: list, dtype: str, wrong: ob
             ({"text": "d", "x": wrong}, "ham", "ann"),
         )
     said = f"column 'x': {dtype} is expected, but 1 values are not, e.g. {wrong!r} (annotations 2)"
-    assert str(caught.value) == f"1 problem in the annotations: {said}. Retract those, or correct the source"
+    assert str(caught.value) == f"1 problem in the annotations: {said}. {RETRACT}"
 
 
 def test_all_values_that_cannot_be_cast_are_told_at_once() -> None:
@@ -179,7 +258,7 @@ def test_all_values_that_cannot_be_cast_are_told_at_once() -> None:
         merge(source, ({"text": "c", "n": "x"}, "ham", "ann"), ({"text": "d", "n": "y"}, 1, "ann"))
     n = "column 'n': int64 is expected, but 2 values are not, e.g. 'x' (annotations 1, 2)"
     label = "column 'label': int64 is expected, but 1 values are not, e.g. 'ham' (annotations 1)"
-    assert str(caught.value) == f"2 problems in the annotations: {n}; {label}. Retract those, or correct the source"
+    assert str(caught.value) == f"2 problems in the annotations: {n}; {label}. {RETRACT}"
 
 
 def test_a_table_that_breaks_its_contract_is_left_for_the_check_to_tell(source: pd.DataFrame) -> None:
@@ -194,6 +273,27 @@ def test_the_rows_of_a_file_become_examples_with_their_labels() -> None:
     assert rows["record"].tolist() == [{"text": "a", "day": day}, {"text": "b", "day": None}]
     assert rows["hash"].tolist() == hash_rows(frame, ["text"])[[0, 2]].tolist()
     assert (rows["label"].tolist()[0], rows["label"].isna().tolist(), empty) == (1, [False, True], 1)
+
+
+def test_a_file_is_checked_against_the_newest_data_as_a_whole() -> None:
+    like = pd.DataFrame({"text": ["a", "b"], "n": [1, 2], "label": [0, 1], "_part": ["train", "test"]})
+    file = pd.DataFrame({"txt": ["a", "b", "c"], "n": ["1", "x", "y"], "label": ["1", "ham", " "], "more": [1, 2, 3]})
+    with pytest.raises(DataError) as caught:
+        check_examples(file, like, inputs=["text", "n"], label="label", classes=["0", "1"])
+    text = "column 'text' is missing. Did you mean 'txt'?"
+    n = "column 'n': int64 is expected, but 2 values are not, e.g. 'x' (rows 1, 2)"
+    label = "column 'label': int64 is expected, but 1 values are not, e.g. 'ham' (rows 1)"
+    step = "Nothing was added: correct it, then add it again"
+    assert str(caught.value) == f"3 problems in the file: {text}; {n}; {label}. {step}"
+
+
+def test_labels_that_are_no_class_yet_are_counted() -> None:
+    like = pd.DataFrame({"text": ["a", "b"], "label": [0.0, 1.0]})
+    file = pd.DataFrame({"text": list("abcde"), "label": ["1", 2, "2.0", None, 0.0]})
+    about = {"inputs": ["text"], "label": "label"}
+    assert check_examples(file, like, **about, classes=["0.0", "1.0"]) == {"2.0": 2}
+    assert check_examples(file, like, **about, classes=[]) == {}  # a regression
+    assert check_examples(file[["text"]], like, **about, classes=["0.0", "1.0"]) == {}
 
 
 def test_without_named_inputs_all_columns_but_the_label_are_the_input() -> None:
@@ -248,7 +348,13 @@ def test_labels_go_from_a_file_into_the_next_run_and_then_nothing_is_new(trained
     assert [stage["status"] for stage in run["stages"]][:2] == ["ran", "ran"]
     board = Board(trained.root / "outputs" / "pins")
     pin = board.pin("tiny-data")
-    assert pin.facts["annotations"] == {"n": 23, "by": {"eve": 20, "ann": 2, "bob": 1}, "conflicts": 2, "last_id": 23}
+    assert pin.facts["annotations"] == {
+        "n": 23,
+        "by": {"eve": 20, "ann": 2, "bob": 1},
+        "conflicts": 2,
+        "replaced": 1,
+        "last_id": 23,
+    }
     assert {"kind": "annotations", "name": "tiny", "version": "23", "sha256": None} in pin.lineage["inputs"]
     data = board.read_table(pin)
     assert len(data) == 261
@@ -295,10 +401,10 @@ def test_labels_are_exported_as_they_are(trained: "Workplace") -> None:
     for name, read in [("a.csv", pd.read_csv), ("a.parquet", pd.read_parquet), ("a.jsonl", read_lines)]:
         trained.pinmill("annotations", "tiny", "--export", name)
         frame = read(trained.root / name)
-        assert frame.columns.tolist() == ["text", "label", "annotator", "created", "seconds", "note", "strategy"]
-        rows = frame[["text", "label", "annotator", "strategy"]].values.tolist()
-        assert rows == [["=1+1, he said", "spam", "ann", "given"], ["b", "ham", "ann", "given"]]
-    assert (trained.root / "a.csv").read_text().splitlines()[1].startswith('"=1+1, he said",spam,ann,2')
+        assert frame.columns.tolist() == ["id", "text", "label", "annotator", "created", "seconds", "note", "strategy"]
+        rows = frame[["id", "text", "label", "annotator", "strategy"]].values.tolist()
+        assert rows == [[1, "=1+1, he said", "spam", "ann", "given"], [2, "b", "ham", "ann", "given"]]
+    assert (trained.root / "a.csv").read_text().splitlines()[1].startswith('1,"=1+1, he said",spam,ann,2')
     done = trained.pinmill("annotations", "tiny", "--export", "a.xls", code=4)
     assert "its suffix must be .csv, .parquet, .jsonl" in done.stderr
     assert not (trained.root / "a.xls").exists()
@@ -321,3 +427,29 @@ def test_a_file_with_something_wrong_adds_nothing(workplace: "Workplace", rows: 
     assert not (workplace.root / "outputs" / "pinmill.sqlite").exists()
     assert workplace.json("annotations", "tiny") == {"annotators": [], "conflicts": 0}
     assert not (workplace.root / "outputs" / "pinmill.sqlite").exists()
+
+
+def test_a_file_that_does_not_fit_the_newest_data_adds_nothing(trained: "Workplace") -> None:
+    (trained.root / "new.csv").write_text("Text,label\na,ham\n")
+    said = trained.pinmill("examples", "add", "tiny", "new.csv", code=4).stderr
+    assert "1 problem in the file: column 'text' is missing. Did you mean 'Text'" in said
+    assert not (trained.root / "outputs" / "pinmill.sqlite").exists()
+
+
+def test_labels_of_a_new_class_are_told_and_can_be_retracted(trained: "Workplace") -> None:
+    (trained.root / "new.csv").write_text("text,label\na,Spam\nb,ham\nc,Spam\n")
+    said = trained.pinmill("examples", "add", "tiny", "new.csv", "--annotator", "ann").stderr.splitlines()
+    assert said == [
+        "warning: 2 labels are 'Spam', a class of its own that tiny-data does not have. Did you mean 'spam'?",
+        "To take them back, see their ids with --export, then: pinmill annotations tiny --retract ID",
+    ]
+    done = trained.pinmill("annotations", "tiny", "--retract", "1", "--retract", "4", code=4)
+    assert "tiny has no label of id 4; nothing was retracted" in done.stderr
+    (counts,) = trained.json("annotations", "tiny")["annotators"]
+    assert counts["labels"] == {"Spam": 2, "ham": 1}
+    done = trained.pinmill("annotations", "tiny", "--retract", "1", "--retract", "3", "--json")
+    assert done.stderr == "tiny: label 1 retracted: 'Spam' by ann\ntiny: label 3 retracted: 'Spam' by ann\n"
+    (counts,) = json.loads(done.stdout)["annotators"]
+    assert counts["labels"] == {"ham": 1}
+    rows = Store(trained.root / "outputs" / "pinmill.sqlite").read_annotations("tiny")
+    assert rows[["retracts", "annotator"]].values.tolist()[3:] == [[1, getpass.getuser()], [3, getpass.getuser()]]

@@ -33,7 +33,7 @@ OPTIONS = {  # every command and its options; a new one fails here until it is a
     "compare": {"--rows", "--json"},
     "examples": set(),
     "examples add": {"--annotator"},
-    "annotations": {"--export", "--json"},
+    "annotations": {"--export", "--retract", "--json"},
     "pins prune": {"--keep", "--days", "--yes", "--json"},
     "new": {"--from", "--label"},
     "doctor": {"--json"},

@@ -1,13 +1,14 @@
-"""Commands about people's labels: add examples, also with labels, list the labels and export them."""
+"""Commands about people's labels: add examples, also with labels, list the labels, export and retract them."""
 
 import getpass
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pinmill.errors import DataError
+from pinmill.errors import DataError, did_you_mean
 from pinmill.project import Project, open_project
 from pinmill.terminal import AsJson, Workflow, print_json, print_table
 from pinmill.version import now_utc
@@ -38,15 +39,22 @@ def add(
 ) -> None:
     """Add the rows of a file as examples; where they have a label, it becomes an annotation.
 
+    Once the workflow has run, all rows must fit the columns of its newest data; if one does not, nothing is added.
+
     Example: pinmill examples add docstrings new.csv --annotator ann
     """
-    from pinmill.annotations import find_new_labels, read_examples
+    from pinmill.annotations import check_examples, find_new_labels, read_examples
     from pinmill.store import Annotation
     from pinmill.table import load_table
 
     project, who = open_project(), annotator or getpass.getuser()
     columns = {name: read_values(project, workflow)[name] for name in ("text", "features", "ignore", "label")}
-    rows, empty = read_examples(load_table(file.read_bytes(), file.name, str(file)), **columns)
+    frame, data, classes = load_table(file.read_bytes(), file.name, str(file)), f"{workflow}-data", {}
+    if project.board.versions(data):
+        pin, label = project.board.pin(data), columns["label"]
+        like, inputs = project.board.read_table(pin), [*pin.facts["text"], *pin.facts["features"]]
+        classes = check_examples(frame, like, inputs=inputs, label=label, classes=pin.facts["classes"])
+    rows, empty = read_examples(frame, **columns)
     labels = find_new_labels(rows, project.store.read_annotations(workflow), annotator=who)
     hashes, now, origin = rows["hash"].tolist(), now_utc(), f"file {file.name}"
     added, known = project.store.add_examples(workflow, rows["record"].tolist(), hashes=hashes, origin=origin, when=now)
@@ -54,22 +62,34 @@ def add(
     project.store.add_annotations(workflow, given, annotator=who, when=now)
     print(f"{workflow}: {added} examples added, {known} known already, {empty} without an input left out")
     print(f"{workflow}: {len(given)} labels by {who} added, {rows['label'].count() - len(given)} known already")
+    for name, n in classes.items():
+        guess, back = did_you_mean(name, pin.facts["classes"]), f"pinmill annotations {workflow} --retract ID"
+        print(
+            f"warning: {n} labels are {name!r}, a class of its own that {data} does not have.{guess}", file=sys.stderr
+        )
+        print(f"To take them back, see their ids with --export, then: {back}", file=sys.stderr)
 
 
 @app.command()
 def annotations(
     workflow: Workflow,
     export: Annotated[Path | None, typer.Option(help="Write all current labels: .csv, .parquet or .jsonl.")] = None,
+    retract: Annotated[list[int] | None, typer.Option(help="Take back the label of this id, also several.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List who gave how many labels, of which kind, and when last; and how many inputs got different ones.
 
+    A label that is taken back counts no more, and what its annotator said of that input before counts again.
+
     Example: pinmill annotations docstrings --export labels.csv
+
+    Example: pinmill annotations docstrings --retract 12 --retract 15
     """
     from pinmill.annotations import current_labels
 
     project = open_project()
     name = read_values(project, workflow)["label"]
+    retract_labels(project, workflow, retract or [])
     labels = current_labels(project.store.read_annotations(workflow))
     kinds = labels["label"].map(str)
     differing = int((kinds.groupby(labels["hash"]).nunique() > 1).sum())
@@ -87,8 +107,20 @@ def annotations(
     print(f"{differing} inputs have labels that differ" + f"; all {len(labels)} are in {export}" * bool(export))
 
 
+def retract_labels(project: Project, workflow: str, ids: list[int]) -> None:
+    """Take back labels of `workflow`, and say so; none of them, with a DataError, if one of `ids` is no label of it."""
+    said = project.store.read_annotations(workflow)
+    if unknown := sorted({*ids}.difference(said["id"][said["retracts"].isna()])):
+        step = f"See the ids with: pinmill annotations {workflow} --export labels.csv"
+        raise DataError(f"{workflow} has no label of id {', '.join(map(str, unknown))}; nothing was retracted. {step}")
+    for one in dict.fromkeys(ids):
+        project.store.retract(one, annotator=getpass.getuser(), when=now_utc())
+        (row,) = said[said["id"] == one].to_dict("records")
+        print(f"{workflow}: label {one} retracted: {row['label']!r} by {row['annotator']}", file=sys.stderr)
+
+
 def export_labels(labels: "DataFrame", file: Path, *, label: str) -> None:
-    """Write a row for each label, whole or not at all: the columns of its record, the label, who, when and how."""
+    """Write a row for each label, whole or not at all: its id, its record's columns, the label, who, when and how."""
     from pandas import DataFrame
 
     from pinmill.annotations import list_records
@@ -96,7 +128,8 @@ def export_labels(labels: "DataFrame", file: Path, *, label: str) -> None:
 
     records = DataFrame(labels["record"].tolist(), index=labels.index).assign(**{label: labels["label"]})
     about = labels[["annotator", "created", "seconds", "note", "strategy"]]
-    frame = records.join(about, rsuffix="_of_label").infer_objects()
+    known = labels[["id"]].join(records, lsuffix="_of_label")
+    frame = known.join(about, rsuffix="_of_label").infer_objects()
     write = {
         ".csv": lambda: frame.to_csv(index=False).encode(),
         ".parquet": lambda: frame.to_parquet(index=False),
