@@ -178,6 +178,35 @@ def test_the_code_of_the_executed_notebooks_is_shown_as_a_diff(twice_once, tmp_p
     ]
 
 
+def test_a_row_is_fair_if_neither_was_trained_on_what_is_the_same_in_its_own_columns(workplace) -> None:
+    tell = "workflow: tiny\nsource: tiny.csv\nlabel: label\npositive: spam\ngate_min_n: 3\ndraws: 50\ncv: 0\n"
+    tell += "run: {notebooks: {train: notebooks/02-train-tabular.ipynb}}\n"
+    rows = pd.read_csv(workplace.root / "tiny.csv")
+    rows.assign(extra=[f"{n % 7} of 7" for n in range(len(rows))]).to_csv(workplace.root / "tiny.csv", index=False)
+    workplace.params(f"{tell}ignore: [extra]\n")
+    workplace.pinmill("run", "tiny")
+    workplace.params(tell)
+    workplace.pinmill("run", "tiny", code=None)
+    folder, (a, b) = workplace.root / "outputs/pins", versions(workplace.root)
+    then, now = (
+        pd.read_parquet(folder / "tiny-data" / v / "tiny-data.parquet") for v in versions(workplace.root, "tiny-data")
+    )
+    test = now[now["_part"] == "test"]
+    fair = ~test["text"].isin(then.loc[then["_part"] == "train", "text"])  # A's only input
+    assert 3 <= fair.sum() < len(test)  # pins: by the hash of text and extra together, all of them were fair
+    found = compare(workplace, a, b)
+    assert (found["n"], {"what": "data: parameter ignore", "before": ["extra"], "now": []} in found["changes"]) == (
+        fair.sum(), True,
+    )  # fmt: skip
+    metrics = folder / "tiny-metrics" / versions(workplace.root, "tiny-metrics")[1] / "tiny-metrics.json"
+    evaluated = json.loads(metrics.read_text())
+    assert evaluated["decision"]["n"] == fair.sum()
+    assert {row["n"] for row in evaluated["champion"]} == {fair.sum()}
+    shown = workplace.pinmill("compare", "tiny", a, b).stdout
+    assert "A positive difference means that B is better." in shown
+    assert "data: parameter ignore" in shown
+
+
 def test_models_that_predict_something_else_are_not_scored(twice_once, tmp_path) -> None:
     from pinmill.board import Board
 

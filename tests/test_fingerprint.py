@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 from pinmill import fingerprint
-from pinmill.fingerprint import digest_parts, explain_difference, hash_modules, read_parts, read_result, write_result
+from pinmill.fingerprint import (
+    digest_parts,
+    explain_difference,
+    hash_modules,
+    name_modules,
+    read_parts,
+    read_result,
+    write_result,
+)
 from pinmill.notebook import Stage, parse_declarations
 from pinmill.runs import StageRecord
 
@@ -77,9 +85,22 @@ def test_modules_are_hashed_by_their_source_and_a_gone_one_is_empty(tmp_path: Pa
     (tmp_path / "board.py").write_bytes(b"abc")
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # FIPS 180-2, ""
     abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, "abc"
-    assert hash_modules(["pinmill.gone", "pinmill.board", "pinmill"]) == {
-        "pinmill": empty, "pinmill.board": abc, "pinmill.gone": "",
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/own.py").write_bytes(b"abc")
+    names = ["pinmill.gone", "pinmill.board", "pinmill", "own.py", "parts/gone.py"]
+    assert hash_modules(names, tmp_path / "project") == {
+        "own.py": abc, "parts/gone.py": "", "pinmill": empty, "pinmill.board": abc, "pinmill.gone": "",
     }  # fmt: skip
+
+
+def test_the_projects_own_modules_are_named_by_their_paths_and_what_is_installed_is_not() -> None:
+    files = {
+        "pinmill": "/p/lib/pinmill/__init__.py", "pinmill.board": "/p/lib/pinmill/board.py", "sys": "None",
+        "own": "/p/own.py", "parts.words": "/p/parts/words.py", "fast": "/p/fast.so", "other": "/project/other.py",
+        "numpy": "/p/venv/lib/python3.11/site-packages/numpy/__init__.py", "json": "/p/env/lib/python3.11/json.py",
+        "pandas": "/p/.venv/lib/pandas.py", "__main__": "None",
+    }  # fmt: skip
+    assert sorted(name_modules(files, Path("/p"))) == ["own.py", "parts/words.py", "pinmill", "pinmill.board"]
 
 
 def test_a_result_is_found_by_its_fingerprint_and_as_the_latest(tmp_path: Path) -> None:

@@ -98,7 +98,31 @@ def test_a_notebook_that_fails_is_an_error_and_leaves_nothing(small_trained, tmp
     done = small_trained.pinmill("reproduce", "small", code=4, TMPDIR=str(scratch))
     assert "RunError: 02-train failed in the scratch project" in done.stderr
     assert "ZeroDivisionError" in done.stderr
+    assert done.stderr.rstrip().endswith("The scratch project is removed. Keep it, to look into it, with --keep")
+    assert "executed notebook is kept" not in done.stderr
     assert list(scratch.iterdir()) == []
+
+
+def test_a_failed_notebook_that_is_kept_is_where_the_error_says(small_trained, tmp_path) -> None:
+    edit_executed(small_trained.root, "small", "{'sum': sum(", "{'sum': 1 / 0 + sum(")
+    done = small_trained.pinmill("reproduce", "small", "--keep", code=4, TMPDIR=str(tmp_path))
+    named = done.stderr.rpartition("The executed notebook is kept: ")[2].strip().removesuffix(".")
+    assert "ZeroDivisionError" in Path(named).read_text()
+
+
+def test_modules_of_the_project_are_imported_and_one_that_changed_is_named(small) -> None:
+    small.edit("02-train", "n**power for", "powers.raised(n) for")
+    small.edit("02-train", "def hold()", "import powers\n\ndef hold()")
+    module = small.root / "powers.py"
+    module.write_text("def raised(n):\n    return n\n")
+    small.pinmill("run", "small")
+    found = small.json("reproduce", "small")
+    assert (found["same"], found["changes"]) == (True, [])
+    before = hashlib.sha256(module.read_bytes()).hexdigest()
+    module.write_text("def raised(n):\n    return n**2\n")
+    now = hashlib.sha256(module.read_bytes()).hexdigest()
+    found = json.loads(small.pinmill("reproduce", "small", "--json", code=1).stdout)
+    assert found["changes"] == [{"what": "module powers.py", "before": before, "now": now}]
 
 
 def test_all_that_is_gone_or_damaged_is_told_at_once(small_trained) -> None:

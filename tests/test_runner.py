@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import os
@@ -217,6 +218,27 @@ def test_explain_names_every_part_that_changed(small_trained: Workplace, tmp_pat
     assert {stage["notebook"]: stage["why"] for stage in last_run(small_trained)["stages"]} == expected
     for number, (stem, why) in enumerate(expected.items(), start=1):
         assert f"{stem} ({number}/4) runs: {'; '.join(why)}\n" in done.stderr
+
+
+def test_a_change_of_a_module_of_the_project_runs_the_stage_that_imports_it_again(small: Workplace) -> None:
+    small.edit("02-train", "n**power for", "powers.raised(n) for")
+    small.edit("02-train", "def hold()", "import powers\n\ndef hold()")
+    module = small.root / "powers.py"
+    module.write_text("def raised(n):\n    return n\n")
+    small.pinmill("run", "small")
+    digest = hashlib.sha256(module.read_bytes()).hexdigest()
+    first = {stage["notebook"]: stage["parts"]["modules"] for stage in last_run(small)["stages"]}
+    own = {stem: {n: hash for n, hash in hashes.items() if n.endswith(".py")} for stem, hashes in first.items()}
+    assert own == {stem: {} for stem in STAGES} | {"02-train": {"powers.py": digest}}
+    module.write_text("def raised(n):\n    return n**2\n")
+    small.pinmill("run", "small")
+    record = last_run(small)
+    assert {stage["notebook"]: stage["why"] for stage in record["stages"]} == {
+        "01-prepare": [], "02-train": ["module powers.py"], "03-evaluate": ["input model"],
+        "04-model-card": ["input metrics", "input model"],
+    }  # fmt: skip
+    model = small.root / "outputs/pins/small-model" / record["candidate"] / "small-model.json"
+    assert json.loads(model.read_text()) == {"sum": 14}  # 1 + 4 + 9
 
 
 def test_another_notebook_for_a_stage_is_another_stage_of_this_workflow_only(small_trained: Workplace) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pins
@@ -11,6 +12,7 @@ from pinmill.board import Board
 from pinmill.cli_trace import print_tree
 from pinmill.errors import PinNotFoundError
 from pinmill.project import Project
+from pinmill.store import Annotation
 from pinmill.trace import read_trace
 
 
@@ -123,6 +125,25 @@ def test_what_is_gone_or_damaged_is_said_in_its_place(trained) -> None:
     assert "there is no pin 'tiny-data'" in shown
 
 
+def test_annotations_are_an_input_that_is_no_pin_and_nothing_of_it_is_damaged(trained) -> None:
+    said = [Annotation("h", {"text": "win a prize number 9000"}, "spam", key="k", strategy="random")]
+    store = Project(trained.root, {}).store
+    store.add_annotations("tiny", said, annotator="ada", when=datetime(2026, 5, 6, tzinfo=UTC))
+    store.close()
+    trained.pinmill("run", "tiny", code=None)
+    data = max(path.name for path in (trained.root / "outputs/pins/tiny-data").iterdir())
+    found = trace(trained.root, data)
+    source = hashlib.sha256((trained.root / "tiny.csv").read_bytes()).hexdigest()
+    assert (found["verifies"], found["problems"], found["about"]["annotations"]["n"]) == (True, [], 1)
+    assert found["inputs"] == [
+        {"kind": "source", "name": "tiny.csv", "version": None, "sha256": source},
+        {"kind": "annotations", "name": "tiny", "version": "1", "sha256": None},
+    ]
+    shown = trained.pinmill("trace", data).stdout
+    assert "inputs: kind annotations, name tiny, version 1" in shown
+    assert "problems" not in shown
+
+
 def write(board: Board, name: str, inputs: list[dict]) -> str:
     return board.write_json(name, 1, facts={}, lineage={"run": "adhoc-1", "inputs": inputs}).version
 
@@ -170,7 +191,7 @@ def test_data_values_are_printed_as_they_are(capsys) -> None:
         "├── rows: true [red]x[/red] :smile:, '\\x1b[0m' '\\x1b[31mred'",
         "├── n: 0",
         "└── in: '\\x1b]0; 1'",
-        f"    ├── '\\x07': {'x' * 160}",
+        f"    └── '\\x07': {'x' * 160}",
     ]
 
 
@@ -181,11 +202,7 @@ def test_a_pin_that_was_shown_is_only_named_again(capsys) -> None:
         "t",
         "├── inputs: w-data v",
         "│   ├── kind: data",
-        "│   ├── name: w-data",
-        "│   ├── version: v",
         f"│   └── about: {'x' * 160}",
         "└── inputs: w-model u",
-        "    ├── name: w-model",
-        "    ├── version: u",
         "    └── inputs: w-data v (as above)",
     ]

@@ -92,7 +92,9 @@ def compare(
     if changed := found["changed"]:
         print(f"{changed['n']} predictions are others" + ":" * bool(changed["rows"]))
         print_rows([{**row, "inputs": tell(row["inputs"])[:SHORT]} for row in changed["rows"]])
-    print("What is not the same" + ":" if found["changes"] else "Parameters, packages, code and machine are the same.")
+    same = "Parameters, packages, code and machine are the same."
+    same += " What the data was prepared with cannot be told." * (found["data"] is None)
+    print("What is not the same:" if found["changes"] else same)
     print_rows(found["changes"])
     print(f"data: {tell(found['data'] or 'cannot be compared')}")
     print("\n".join(["the code cannot be compared"] if found["diff"] is None else map(tell, found["diff"])))

@@ -30,7 +30,7 @@ from pinmill.kernel import Kernel
 ENGINE = "pinmill"
 BOOT_SECONDS = 120  # a kernel that imports much, on a busy machine
 DEAD = "the kernel died: killed by the system (out of memory?) or by a signal"
-MODULES = "__import__('json').dumps([m for m in __import__('sys').modules if m.partition('.')[0] == 'pinmill'])"
+FILES = "{n: str(getattr(m, '__dict__', {}).get('__file__')) for n, m in list(__import__('sys').modules.items())}"
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Execution:
     seconds: float  # longest time for the whole notebook
     hide: Callable[[Any], Any]  # takes secrets out of text, lists and mappings
     tick: Callable[[int, int], None]  # told (cells done, cells in all)
-    modules: list[str] = field(default_factory=list)  # pinmill modules the kernel had imported at its end
+    files: dict[str, str] = field(default_factory=dict)  # of the modules that the kernel had imported at its end
 
 
 class Client(PapermillNotebookClient):
@@ -83,7 +83,7 @@ class Client(PapermillNotebookClient):
             self.execution.tick(index + 1, len(self.nb.cells))
             if error:
                 return
-        self.execution.modules += json.loads(self.ask(MODULES))
+        self.execution.files.update(json.loads(self.ask(f"__import__('json').dumps({FILES})")))
 
     def run_cell(self, cell: NotebookNode, index: int) -> Exception | None:
         """Run one cell; the exception when it failed. Its outputs are free of secrets afterwards."""

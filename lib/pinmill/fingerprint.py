@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from pinmill.runs import StageRecord, record_type, write_json
 
 PACKAGE = Path(__file__).parent
 MEASURED = ("training_seconds", "peak_memory_mb")  # facts of a model that differ at every fit; nothing depends on them
+STANDARD = sys.stdlib_module_names
 PART_NAMES = {"code": "the notebook's code", "lock": "requirements.lock", "outside": "the source"}
 
 
@@ -41,11 +43,23 @@ def hash_content(pin: Pin) -> str:
     return hashlib.sha256(json.dumps([pin.sha256, facts], sort_keys=True, default=str).encode()).hexdigest()
 
 
-def hash_modules(names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of the source of each pinmill module; empty text for one that is gone."""
+def name_modules(files: Mapping[str, str], root: Path) -> list[str]:
+    """Of imported modules, by their files: Pinmill's by name, and the project's own by path from its root.
+
+    What is installed below the root (in site-packages or a hidden folder) is not the project's own.
+    """
+    names = [name for name in files if name.partition(".")[0] == "pinmill"]
+    others = {Path(file) for name, file in files.items() if name.partition(".")[0] not in ("pinmill", *STANDARD)}
+    paths = [path.relative_to(root) for path in others if path.suffix == ".py" and path.is_relative_to(root)]
+    return names + [str(path) for path in paths if not any(p[0] == "." or p == "site-packages" for p in path.parts)]
+
+
+def hash_modules(names: Iterable[str], root: Path) -> dict[str, str]:
+    """SHA-256 of the source of each module, named as by `name_modules`; empty text for one that is gone."""
     hashes = {}
     for name in sorted(names):
-        path = PACKAGE / f"{name.partition('.')[2] or '__init__'}.py"
+        own = PACKAGE / f"{name.partition('.')[2] or '__init__'}.py"
+        path = root / name if name.endswith(".py") else own
         hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     return hashes
 

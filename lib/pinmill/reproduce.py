@@ -1,6 +1,7 @@
 """Make a model again from what its run recorded, in a scratch project, and say whether it is the same to the byte."""
 
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from pinmill.board import Board, Pin
 from pinmill.compare import find_version, list_changes, predict_rows
 from pinmill.errors import PinmillError, RunError, describe_problems
+from pinmill.fingerprint import hash_modules
 from pinmill.notebook import read_cells, read_stage, read_tags
 from pinmill.pin import render_metadata
 from pinmill.progress import LineProgress
@@ -75,21 +77,28 @@ def make_scratch(project: Project, workflow: str, recorded: Recorded, root: Path
         folder.mkdir(parents=True)
         (folder / next(iter(pin.files))).write_bytes(data)
         (folder / DATA_TXT).write_bytes(render_metadata(pin, pin_hash=xxhash.xxh64_hexdigest(data)))
-    return Project(root, {**project.settings, "PINMILL_HOME": str(root), "PINMILL_BOARD": "outputs/pins"})
+    path = os.pathsep.join(filter(None, (str(project.root), project.settings.get("PYTHONPATH"))))  # its own modules
+    own = {"PINMILL_HOME": str(root), "PINMILL_BOARD": "outputs/pins", "PYTHONPATH": path}
+    return Project(root, {**project.settings, **own})
 
 
-def run_scratch(scratch: Project, workflow: str, recorded: Recorded, progress: LineProgress) -> StageRecord:
+def run_scratch(
+    scratch: Project, workflow: str, recorded: Recorded, progress: LineProgress, *, keep: bool
+) -> StageRecord:
     """Run the one stage of a scratch project as the runner runs every stage. Raises RunError when it fails."""
     from pinmill.params import RunSettings
     from pinmill.plan import Plan
-    from pinmill.runner import run_job
+    from pinmill.runner import KEPT, run_job
 
     stage, given = read_stage(scratch.notebooks / recorded.executed.name), recorded.model.lineage["parameters"]
     values = {name: given.get(name, declared.default) for name, declared in stage.declarations.items()}
     origins, settings = dict.fromkeys(values, "recorded"), RunSettings(timeout=PATIENCE)
     record = run_job(scratch, Plan(workflow, stage.job, (stage,), values, origins, settings), progress)
     if record.status != "succeeded":
-        raise RunError(f"{stage.stem} failed in the scratch project {scratch.root} (--keep keeps it): {record.error}")
+        error, _, executed = record.error.partition(KEPT)
+        kept = f"{KEPT}{scratch.root / executed}" if executed else f"\nThe scratch project is kept: {scratch.root}"
+        removed = "\nThe scratch project is removed. Keep it, to look into it, with --keep"
+        raise RunError(f"{stage.stem} failed in the scratch project: {error}{kept if keep else removed}")
     return record.stages[0]
 
 
@@ -107,7 +116,9 @@ def reproduce(
     root = Path(tempfile.mkdtemp(prefix="pinmill-reproduce-")).resolve()
     try:
         scratch = make_scratch(project, workflow, recorded, root)
-        stage = run_scratch(scratch, workflow, recorded, progress)
+        stage = run_scratch(scratch, workflow, recorded, progress, keep=keep)
+        modules = hash_modules({**recorded.stage.parts["modules"], **stage.parts["modules"]}, project.root)
+        now = stage.parts | {"modules": modules}
         again = scratch.board.pin(model.name)
         same = again.sha256 == model.sha256
         return {
@@ -118,7 +129,7 @@ def reproduce(
             "same": same,
             "sha256": {"recorded": model.sha256, "again": again.sha256},
             "difference": None if same else find_difference(project.board, scratch.board, recorded, again),
-            "changes": list_changes(model.lineage | recorded.stage.parts, again.lineage | stage.parts),
+            "changes": list_changes(model.lineage | recorded.stage.parts, again.lineage | now),
             "notebook_now": "same" if present and present.code_hash == model.lineage["code"] else "changed or gone",
             "kept": str(root) if keep else None,
         }

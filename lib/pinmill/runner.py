@@ -25,6 +25,8 @@ from pinmill.session import CHAMPION, OUTSIDE
 from pinmill.settle import DECISION, settle, stands
 from pinmill.version import now_utc
 
+KEPT = "\nThe executed notebook is kept: "
+
 
 def run_job(project: Project, plan: Plan, progress: LineProgress, *, explain: bool = False) -> RunRecord:
     """Run a job to its end and return its record, whatever happened. Only signals are raised."""
@@ -120,7 +122,7 @@ def find_reusable(work: Work, stage: Stage, parts: Mapping[str, Any]) -> tuple[S
     result = next(filter(None, (fingerprint.read_result(work.folder, stage, digest) for digest in digests)), None)
     if result is None:
         return None, ["it never ran before"]
-    now = {**parts, "modules": fingerprint.hash_modules(result.parts["modules"])}
+    now = {**parts, "modules": fingerprint.hash_modules(result.parts["modules"], work.project.root)}
     changed = fingerprint.explain_difference(result.parts, now)
     if stage.name in work.plan.forced:
         return None, ["forced", *changed]
@@ -150,12 +152,12 @@ def execute_stage(
     record = StageRecord(stage.name, stage.stem, "running", tuple(why), executed=executed, run=run)
     work.save(work.record.with_stage(record))
     clock = time.monotonic()
-    modules = run_kernel(work, stage, target, inputs)
+    modules = fingerprint.name_modules(run_kernel(work, stage, target, inputs), work.project.root)
     done = replace(
         record,
         status="ran",
         fingerprint=fingerprint.digest_parts(parts),
-        parts={**parts, "modules": fingerprint.hash_modules(modules)},
+        parts={**parts, "modules": fingerprint.hash_modules(modules, work.project.root)},
         outputs={kind: find_pin(work, kind, writer=stage) for kind in stage.writes},
         seconds=round(time.monotonic() - clock, 3),
     )
@@ -186,8 +188,8 @@ def take_kernel(work: Work, stage: Stage) -> Any:
     return work.ahead[stage.name]
 
 
-def run_kernel(work: Work, stage: Stage, target: Path, inputs: Mapping[str, Any]) -> list[str]:
-    """Execute a stage while the next one's kernel starts; the pinmill modules it imported."""
+def run_kernel(work: Work, stage: Stage, target: Path, inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Execute a stage while the next one's kernel starts; the files of the modules it imported, by their names."""
     kernel = take_kernel(work, stage)
     from pinmill.engine import Execution, run_notebook  # two seconds of imports, while the kernel boots
 
@@ -201,7 +203,7 @@ def run_kernel(work: Work, stage: Stage, target: Path, inputs: Mapping[str, Any]
         run_notebook(stage.path, target, parameters=parameters, cwd=work.project.root, execution=execution)
     except StageError as error:
         kept = work.project.relative(target)
-        raise StageError(f"{stage.stem}, {error}\nThe executed notebook is kept: {kept}") from None
+        raise StageError(f"{stage.stem}, {error}{KEPT}{kept}") from None
     finally:
         work.ahead.pop(stage.name).stop()
-    return execution.modules
+    return execution.files

@@ -18,6 +18,7 @@ from pinmill.version import VERSION
 ABOUT = """source source_sha256 rows train test split dropped annotations task text features label positive classes
 hyperparameters candidate"""  # of the facts of a pin, those that say what it is
 KEPT = "parameters seed git packages python platform cpu threads blas"  # of its lineage, as they stand there
+OUTSIDE_BOARD = ("source", "annotations")  # kinds of inputs that are no pins
 RECORDED = "run status job started ended champion_before champion_after reasons error warnings"  # of its run
 
 
@@ -84,7 +85,7 @@ def trace_pin(project: Project, name: str, version: str, *, above: tuple[str, ..
 
 def trace_input(project: Project, given: Mapping[str, Any], above: tuple[str, ...]) -> dict[str, Any]:
     """Where an input came from; it does not verify when its bytes are not those that were read then."""
-    if given["version"] is None:
+    if given["kind"] in OUTSIDE_BOARD:
         return dict(given)
     found = trace_pin(project, given["name"], given["version"], above=above)
     if found.get("sha256", given["sha256"]) != given["sha256"]:
