@@ -198,6 +198,7 @@ def test_a_row_is_fair_if_neither_was_trained_on_what_is_the_same_in_its_own_col
     assert (found["n"], {"what": "data: parameter ignore", "before": ["extra"], "now": []} in found["changes"]) == (
         fair.sum(), True,
     )  # fmt: skip
+    assert found["data"] is None  # pins: all rows were said to be removed, and others added
     metrics = folder / "tiny-metrics" / versions(workplace.root, "tiny-metrics")[1] / "tiny-metrics.json"
     evaluated = json.loads(metrics.read_text())
     assert evaluated["decision"]["n"] == fair.sum()

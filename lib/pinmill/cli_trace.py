@@ -92,8 +92,7 @@ def compare(
     if changed := found["changed"]:
         print(f"{changed['n']} predictions are others" + ":" * bool(changed["rows"]))
         print_rows([{**row, "inputs": tell(row["inputs"])[:SHORT]} for row in changed["rows"]])
-    same = "Parameters, packages, code and machine are the same."
-    same += " What the data was prepared with cannot be told." * (found["data"] is None)
+    same = f"Parameters, packages, code and machine{' of the training' * (not found['data'])} are the same."
     print("What is not the same:" if found["changes"] else same)
     print_rows(found["changes"])
     print(f"data: {tell(found['data'] or 'cannot be compared')}")

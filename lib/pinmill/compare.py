@@ -166,8 +166,13 @@ def predict_rows(model: Any, facts: Mapping[str, Any], rows: "DataFrame") -> "Pr
 
 
 def compare_data(a: Side, b: Side) -> dict[str, int] | None:
-    """How many distinct inputs B's data has more than A's, how many less, and how many with another label; or None."""
-    if a.rows is None or b.rows is None:
+    """How many distinct inputs B's data has more than A's, how many less, and how many with another label.
+
+    None where the data of one is gone, or its inputs are other columns.
+    """
+    from pinmill.rival import INPUTS
+
+    if a.rows is None or b.rows is None or any(a.data.facts.get(name) != b.data.facts.get(name) for name in INPUTS):
         return None
     old, new = (s.rows.drop_duplicates("_hash").set_index("_hash")[s.facts["label"]].astype(object) for s in (a, b))
     both = old.index.intersection(new.index)

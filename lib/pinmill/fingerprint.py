@@ -15,7 +15,7 @@ from pinmill.runs import StageRecord, record_type, write_json
 
 PACKAGE = Path(__file__).parent
 MEASURED = ("training_seconds", "peak_memory_mb")  # facts of a model that differ at every fit; nothing depends on them
-STANDARD = sys.stdlib_module_names
+KNOWN = sys.stdlib_module_names | {"pinmill"}  # modules that are not the project's own, wherever they lie
 PART_NAMES = {"code": "the notebook's code", "lock": "requirements.lock", "outside": "the source"}
 
 
@@ -49,7 +49,7 @@ def name_modules(files: Mapping[str, str], root: Path) -> list[str]:
     What is installed below the root (in site-packages or a hidden folder) is not the project's own.
     """
     names = [name for name in files if name.partition(".")[0] == "pinmill"]
-    others = {Path(file) for name, file in files.items() if name.partition(".")[0] not in ("pinmill", *STANDARD)}
+    others = {Path(file) for name, file in files.items() if name.partition(".")[0] not in KNOWN}
     paths = [path.relative_to(root) for path in others if path.suffix == ".py" and path.is_relative_to(root)]
     return names + [str(path) for path in paths if not any(p[0] == "." or p == "site-packages" for p in path.parts)]
 
@@ -58,8 +58,7 @@ def hash_modules(names: Iterable[str], root: Path) -> dict[str, str]:
     """SHA-256 of the source of each module, named as by `name_modules`; empty text for one that is gone."""
     hashes = {}
     for name in sorted(names):
-        own = PACKAGE / f"{name.partition('.')[2] or '__init__'}.py"
-        path = root / name if name.endswith(".py") else own
+        path = root / name if name.endswith(".py") else PACKAGE / f"{name.partition('.')[2] or '__init__'}.py"
         hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     return hashes
 

@@ -82,9 +82,7 @@ def make_scratch(project: Project, workflow: str, recorded: Recorded, root: Path
     return Project(root, {**project.settings, **own})
 
 
-def run_scratch(
-    scratch: Project, workflow: str, recorded: Recorded, progress: LineProgress, *, keep: bool
-) -> StageRecord:
+def run_scratch(scratch: Project, workflow: str, recorded: Recorded, progress: LineProgress, keep: bool) -> StageRecord:
     """Run the one stage of a scratch project as the runner runs every stage. Raises RunError when it fails."""
     from pinmill.params import RunSettings
     from pinmill.plan import Plan
@@ -116,9 +114,9 @@ def reproduce(
     root = Path(tempfile.mkdtemp(prefix="pinmill-reproduce-")).resolve()
     try:
         scratch = make_scratch(project, workflow, recorded, root)
-        stage = run_scratch(scratch, workflow, recorded, progress, keep=keep)
-        modules = hash_modules({**recorded.stage.parts["modules"], **stage.parts["modules"]}, project.root)
-        now = stage.parts | {"modules": modules}
+        stage = run_scratch(scratch, workflow, recorded, progress, keep)
+        modules = {**recorded.stage.parts["modules"], **stage.parts["modules"]}
+        now = stage.parts | {"modules": hash_modules(modules, project.root)}
         again = scratch.board.pin(model.name)
         same = again.sha256 == model.sha256
         return {
