@@ -1,5 +1,6 @@
 """The champion beside the candidate: on the same rows, and only those it was not trained on."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -190,3 +191,12 @@ def test_a_regression_has_no_labels_to_compare(tmp_path: Path) -> None:
 
 def test_a_rival_without_predictions_has_no_scores() -> None:
     assert Rival(None, np.ones(3, dtype=bool), "x").scores(["accuracy"], draws=10, seed=0) is None
+
+
+def test_the_gate_says_why_a_run_could_not_compare_its_candidate_with_the_champion(trained) -> None:
+    source = trained.root / "tiny.csv"
+    source.write_text(source.read_text().replace(",ham", ",eggs"))
+    trained.pinmill("run", "tiny")
+    newest = max((trained.root / "outputs/pins/tiny-metrics").iterdir()) / "tiny-metrics.json"
+    told = "Not compared with the champion: it knows other labels than this data. Only the absolute thresholds count."
+    assert json.loads(newest.read_text())["decision"]["reasons"][-1] == told
