@@ -154,7 +154,9 @@ def test_no_file_of_a_project_has_a_blank_left_or_a_path_of_this_machine(tmp_pat
 
 def test_make_venv_wants_the_wheel(tmp_path: Path) -> None:
     make_project(tmp_path / "demo", None)
-    done = subprocess.run(["make", "venv"], cwd=tmp_path / "demo", capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "venv"], cwd=tmp_path / "demo", capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout.partition("=")[0]) == (2, "make venv WHEEL")
     assert not (tmp_path / "demo" / ".venv").exists()
 
