@@ -53,7 +53,7 @@ def test_the_champion_comes_out_as_the_same_bytes_and_nothing_of_the_project_is_
     (record,) = trained.root.glob("outputs/runs/tiny/2*/run.json")
     assert json.loads(done.stdout) == {
         "workflow": "tiny", "version": model.name, "run": record.parent.name, "ran": "02-train", "same": True,
-        "sha256": {"recorded": digest, "again": digest}, "difference": None, "changes": [], "notebook_now": "same",
+        "sha256": {"recorded": digest, "again": digest}, "difference": None, "changes": [], "notebook_now": "the same",
         "kept": None,
     }  # fmt: skip
     assert hash_tree(trained.root) == before

@@ -128,7 +128,7 @@ def reproduce(
             "sha256": {"recorded": model.sha256, "again": again.sha256},
             "difference": None if same else find_difference(project.board, scratch.board, recorded, again),
             "changes": list_changes(model.lineage | recorded.stage.parts, again.lineage | now),
-            "notebook_now": "same" if present and present.code_hash == model.lineage["code"] else "changed or gone",
+            "notebook_now": "the same" if present and present.code_hash == model.lineage["code"] else "changed or gone",
             "kept": str(root) if keep else None,
         }
     finally:
