@@ -114,6 +114,7 @@ def print_tree(title: str, found: Mapping[str, Any]) -> None:
     shown = set()
 
     def grow(branch: Tree, found: Mapping[str, Any]) -> None:
+        """Add a line for each value of `found`; a long mapping becomes a branch."""
         shown.add(name_of(found))
         own = ("name", "version") if name_of(found) else ()  # those stand in the title of the branch
         for key, value in found.items():

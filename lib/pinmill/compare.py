@@ -53,6 +53,7 @@ def read_side(project: Project, workflow: str, given: str) -> Side:
     board, listed, problems = project.board, find_version(project, workflow, given), []
 
     def attempt(read: Callable) -> Any:
+        """What `read` returns; None, with its words among the problems, when it fails."""
         try:
             return read()
         except PinmillError as error:

@@ -57,6 +57,7 @@ def fill_variables(text: str, settings: Mapping[str, str]) -> str:
     """`text` with `${NAME}` and `${NAME:-default}` replaced. Raises KeyError with the name that is not set."""
 
     def fill(match: re.Match) -> str:
+        """The value of one variable, or its default."""
         value = settings.get(match[1]) or match[2]
         if value is None:
             raise KeyError(match[1])
