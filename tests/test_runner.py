@@ -109,7 +109,7 @@ def test_first_run_trains_promotes_and_leaves_a_card(small_trained: Workplace) -
     )
     folder = small_trained.root / "reports/_pages"
     pages = sorted(str(path.relative_to(folder)) for path in small_trained.root.rglob("*.html"))
-    assert pages == [f"small/{record['run']}/model-card.html", "small/model-card.html"]
+    assert pages == ["index.html", f"small/{record['run']}/model-card.html", "small/model-card.html"]
 
 
 def test_nothing_changed_starts_no_kernel_and_repeats_the_status(small_trained: Workplace, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_rejected_candidate_moves_nothing_and_its_page_is_marked_and_apart(train
     assert trained.json("champion", "tiny") == before
     assert card.read_bytes() == page
     own = trained.root / "reports/_pages/tiny" / record["run"] / "model-card.html"
-    assert record["page"] == str(own.relative_to(trained.root))
+    assert record["pages"]["model-card"] == str(own.relative_to(trained.root))
     assert "rejected by the gate" in own.read_text()
     assert "rejected by the gate" not in card.read_text()
     assert any("misses its threshold: at least 0.999" in reason for reason in record["reasons"])
@@ -373,7 +373,7 @@ def test_a_page_that_cannot_be_published_is_a_warning_and_the_champion_is_in_the
     record = last_run(small)
     assert (record["status"], record["champion_after"]) == ("succeeded", record["candidate"])
     assert small.json("champion", "small")["version"] == record["candidate"]
-    assert [warning.split(":")[0] for warning in record["warnings"]] == ["the champion's page was not replaced"]
+    assert [warning.split(":")[0] for warning in record["warnings"]] == ["the pages were not rendered"]
 
 
 def test_forced_stages_say_what_else_changed(small_trained: Workplace) -> None:

@@ -1,6 +1,7 @@
 """Commands about models: list them, move the champion, ask it."""
 
 import getpass
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -67,7 +68,7 @@ def promote_command(
     """
     from pinmill.champion import promote, read_champion
     from pinmill.models import find_model, list_models
-    from pinmill.settle import publish_champion
+    from pinmill.pages import publish_champion
 
     project = open_project()
     model = find_model(list_models(project.board, workflow), version)
@@ -75,8 +76,10 @@ def promote_command(
     expected = now.version if now else None
     signed = {"by": getpass.getuser(), "why": why, "when": now_utc(), "gate": model["gate"], "override": override}
     promoted = promote(project.board, workflow, model["version"], expected=expected, **signed)
-    publish_champion(project, workflow, promoted.version)
+    problem = publish_champion(project, workflow)
     print(f"{workflow}: champion is {promoted.version} (before: {promoted.previous or 'none'})")
+    if problem:
+        print(problem, file=sys.stderr)
 
 
 @app.command(name="rollback")
@@ -91,13 +94,15 @@ def rollback_command(
     """
     from pinmill.champion import rollback
     from pinmill.models import find_model, list_models
-    from pinmill.settle import publish_champion
+    from pinmill.pages import publish_champion
 
     project = open_project()
     target = find_model(list_models(project.board, workflow), to)["version"] if to else None
     done = rollback(project.board, workflow, by=getpass.getuser(), why=why, to=target, when=now_utc())
-    publish_champion(project, workflow, done.version)
+    problem = publish_champion(project, workflow)
     print(f"{workflow}: champion is {done.version}; {done.previous} is held")
+    if problem:
+        print(problem, file=sys.stderr)
 
 
 @app.command()

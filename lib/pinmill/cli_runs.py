@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pinmill.errors import ParameterError
 from pinmill.project import Project, open_project
 from pinmill.terminal import AsJson, Workflow, print_json, print_table
 
@@ -52,8 +53,8 @@ def run(
 
 def print_outcome(project: Project, record: Any) -> None:
     """The end of a run for a person: status, why, champion, card."""
+    from pinmill.pages import page_path
     from pinmill.runs import FINISHED
-    from pinmill.settle import page_path
 
     ran = [stage.notebook for stage in record.stages if stage.status == "ran"]
     nothing = "; nothing changed, so nothing ran" if record.status in FINISHED else ""
@@ -68,11 +69,47 @@ def print_outcome(project: Project, record: Any) -> None:
         before = f" (before: {record.champion_before or 'none'})" if moved else ""
         board = project.board.url if "://" in project.board.url else project.relative(Path(project.board.url))
         print(f"  champion  {board}/{record.workflow}-model/{record.champion_after}{before}")
+    own = next(reversed(record.pages.values()), "") if record.status == "rejected" else ""
     stable = page_path(project, record.workflow, "model-card")
-    if stable.is_file():
-        print(f"  card      {project.relative(stable)}")
-    if record.status == "rejected" and record.page:
-        print(f"  rejected  {record.page}")
+    shown = {"card": project.relative(stable) if stable.is_file() else "", "rejected": own}
+    index = project.pages / "index.html"
+    by = f" (rendered by {record.rendered_by})" if record.rendered_by else ""
+    shown["pages"] = f"{project.relative(index)}{by}" if index.is_file() else ""
+    for what, path in shown.items():
+        if path:
+            print(f"  {what:<9} {path}")
+
+
+@app.command()
+def report(
+    workflow: Annotated[str | None, typer.Argument(help="Only this workflow.")] = None,
+    run: Annotated[
+        str, typer.Option("--run", help="A run; a unique beginning or end is enough. Default: the last.")
+    ] = "",
+    engine: Annotated[str, typer.Option(help="auto, quarto or nbconvert; default: PINMILL_REPORT, or auto.")] = "",
+    show: Annotated[bool, typer.Option("--open", help="Open the index in a browser.")] = False,
+) -> None:
+    """Render pages again, without executing anything: of a run, of the champion, and the index.
+
+    Example: pinmill report docstrings --engine nbconvert
+    """
+    from pinmill.pages import report
+    from pinmill.plan import load_workflow
+    from pinmill.report import choose_engine
+    from pinmill.runs import last_finished, list_runs
+
+    project = open_project()
+    if run and not workflow:
+        raise ParameterError("--run needs the workflow whose run it is: pinmill report WORKFLOW --run ID")
+    chosen = choose_engine(project, engine)
+    if workflow and not list_runs(project.runs_folder(workflow)):
+        load_workflow(project, workflow)  # says so when there is no such workflow
+    with_runs = [name for name in project.workflows() if last_finished(project.runs_folder(name), "")]
+    paths = report(project, [workflow] if workflow else with_runs, chosen, run=run)
+    print(f"rendered by {chosen.told}:")
+    print("\n".join(f"  {project.relative(path)}" for path in paths))
+    if show:
+        typer.launch(paths[-1].as_uri())
 
 
 @app.command()

@@ -73,18 +73,33 @@ def compare(
     a: Annotated[str, typer.Argument(help=VERSION)],
     b: Annotated[str, typer.Argument(help=VERSION)],
     rows: Annotated[int, typer.Option(help="Changed predictions to show.", min=0)] = 10,
+    page: Annotated[bool, typer.Option("--page", help="Leave it as a page, for people.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare two model versions: scores on the same rows, changed predictions, parameters, data and code.
 
-    Example: pinmill compare docstrings champion 0k3zz --rows 5
+    Example: pinmill compare docstrings champion 0k3zz --page
     """
     from pinmill.compare import read_comparison
 
-    found = read_comparison(open_project(), workflow, a, b, rows=rows)
-    if as_json:
+    project = open_project()
+    found = read_comparison(project, workflow, a, b, rows=rows)
+    if page:
+        from pinmill.comparison import show_comparison
+        from pinmill.plan import load_workflow
+        from pinmill.report import choose_engine, render_pages, write_pages
+
+        title = str(load_workflow(project, workflow).values.get("title") or workflow)
+        shown = render_pages(project, [show_comparison(found, subject=title)], choose_engine(project))
+        print("\n".join(project.relative(path) for path in write_pages(project, shown)))
+    elif as_json:
         print_json(found)
-        return
+    else:
+        print_comparison(found)
+
+
+def print_comparison(found: Mapping[str, Any]) -> None:
+    """Two model versions side by side, for a person."""
     for side in ("a", "b"):
         print(f"{side.upper()}  {tell({name: value for name, value in found[side].items() if value})}")
     print(found["note"] + " A positive difference means that B is better." * bool(found["metrics"]))

@@ -15,7 +15,6 @@ import yaml
 from nbformat import NotebookNode, v4
 
 from pinmill.errors import ReportError
-from pinmill.markdown import Markdown
 from pinmill.notebook import read_front_matter, read_tags
 
 PREFERENCE = ("text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")  # never text/html
@@ -41,7 +40,7 @@ class Page:
     subject: str = ""  # the workflow's title
     made: str = ""  # when, in UTC
     source: str = ""  # what it is made from
-    lead: Markdown = Markdown("")  # what it says, in a sentence
+    lead: str = ""  # what it says, in a sentence of Markdown
     banner: str = ""
     links: tuple[tuple[str, str], ...] = ()  # the pages beside it: title and name of the file
 
@@ -51,27 +50,29 @@ class Page:
         return "../" * self.name.count("/") + "index.html"
 
 
-def read_page(executed: Path, name: str, *, outcome: str = "", **around: Any) -> Page:
-    """The page of an executed notebook; `around` is what it cannot know: subject, banner, links.
+def read_page(executed: Path, folder: str, *, outcome: str = "", **around: Any) -> Page | None:
+    """The page of an executed notebook, in a folder below `reports/_pages`; None if its front matter names no page.
 
-    `outcome` says in a few words what became of the model; it ends the first line of a page that tells of the gate's
-    decision. Raises ReportError and ProjectError if the notebook cannot be read.
+    `around` is what it cannot know: subject, banner. `outcome` says in a few words what became of the model; it ends
+    the first line of a page that tells of the gate's decision. Raises ReportError if the notebook cannot be read.
     """
     notebook = read_notebook(executed)
     front = read_front_matter(notebook.cells, executed.name)
     stage = front.get("pinmill") or {}
+    if not stage.get("page"):
+        return None
     echo = (front.get("execute") or {}).get("echo") is True
     lead = read_summary(notebook.cells)
     if outcome and "metrics" in [*(stage.get("reads") or ()), *(stage.get("writes") or ())]:
         lead = f"{lead.rstrip('.')}; {outcome}." if lead else f"{outcome.capitalize()}."
     return Page(
-        name=name,
+        name=f"{folder}/{stage['page']}",
         notebook=v4.new_notebook(cells=arrange(notebook.cells, echo=echo), metadata=notebook.metadata),
         title=str(front.get("title") or executed.stem),
         subtitle=str(front.get("subtitle") or ""),
         made=notebook.metadata.get("papermill", {}).get("end_time", "")[:16].replace("T", " "),
         source=executed.name,
-        lead=Markdown(lead),
+        lead=lead,
         **around,
     )
 

@@ -1,158 +1,133 @@
-"""An executed notebook as one HTML page that asks the network for nothing and executes nothing.
+"""Pages rendered and put in place: by Quarto where it is found, otherwise by nbconvert; each whole or not at all."""
 
-nbconvert fills our template (`page/`). What a notebook holds is not trusted: raw HTML is shown as text, `text/html`
-outputs are not used, SVG stands in an `<img>` where its scripts cannot run, and a content policy forbids all the rest.
-"""
-
-import base64
-import re
-from copy import deepcopy
-from html import escape, unescape
-from importlib import resources
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nbformat
-from mistune import HTMLRenderer, create_markdown
-from mistune.util import safe_entity, striptags
-from nbconvert.exporters.templateexporter import TemplateExporter
-from nbformat import NotebookNode
+from filelock import FileLock
 
-from pinmill.errors import ReportError
-from pinmill.notebook import read_front_matter, read_tags
+from pinmill.errors import PinmillError, ReportError
+from pinmill.page import Page
+from pinmill.project import Project
 from pinmill.runs import write_whole
 
+ENGINES = ("auto", "quarto", "nbconvert")
 MAX_BYTES = 5_000_000  # Contract 7: a page can be sent by mail
-PREFERENCE = ("text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")  # never text/html
-WIDGET = "application/vnd.jupyter.widget-view+json"
-LONG_CELL = 60  # characters from which a cell keeps a readable width on a phone, and the table scrolls instead
-CALLOUT = re.compile(r'^<div class="callout-([a-z]+)" appearance="simple">$(.*?)^</div>$', re.DOTALL | re.MULTILINE)
-CAPTION = re.compile(r'<p><strong>((?:(?!</?strong>|</p>).)*)</strong></p>\s*(<div class="table"[^>]*><table>)')
-HEADING = re.compile(r"<h([1-6])>(.*?)</h\1>", re.DOTALL)
+SEARCH = "search.json"  # Quarto's index of what the pages say
+LOCK_SECONDS = 60  # longer than an index takes; the lock of a dead process is free at once
 
 
-def render_page(executed_notebook: Path, target: Path, *, subject: str = "", status_banner: str = "") -> Path:
-    """Write `executed_notebook` as a self-contained page to `target`, whole or not at all, and return `target`.
+@dataclass(frozen=True)
+class Engine:
+    """What renders pages: Quarto's program, or nbconvert when that is None; `told` says which, and why."""
 
-    `subject` is the workflow's title; `status_banner` is plain text for the top of the page, say that the candidate
-    was rejected. Raises ReportError if the notebook cannot be read, or the page not be written or be in 5 MB.
+    program: Path | None
+    told: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Pages by their names, not yet in place, and what is wrong with those that are missing."""
+
+    pages: Mapping[str, bytes]
+    problems: tuple[str, ...] = ()
+
+
+def choose_engine(project: Project, wanted: str = "") -> Engine:
+    """The engine that is asked for, here or by `PINMILL_REPORT`. Raises ReportError where it is not to be had."""
+    from pinmill.quarto import find_quarto
+
+    wanted = wanted or project.settings.get("PINMILL_REPORT") or "auto"
+    if wanted not in ENGINES:
+        raise ReportError(f"no engine {wanted!r} (--engine, PINMILL_REPORT): {', '.join(ENGINES)} were expected.")
+    program = find_quarto(project.settings.get("PATH", "")) if wanted != "nbconvert" else None
+    if program:
+        return Engine(program, "Quarto")
+    install = "pip install 'pinmill[quarto]', or see quarto.org"
+    if wanted == "quarto":
+        raise ReportError(f"Quarto is not found on PATH or beside this Python. Install it: {install}.")
+    return Engine(None, "nbconvert" if wanted == "nbconvert" else "nbconvert, as Quarto is not found")
+
+
+def render_pages(project: Project, pages: Sequence[Page], engine: Engine) -> Rendered:
+    """Each page as one file of HTML. Nothing is put in place; one that fails keeps no other."""
+    if not pages:
+        return Rendered({})
+    if engine.program:
+        from pinmill.quarto import render_quarto
+
+        site, settings = project.root / "reports", project.settings
+        rendered = render_quarto(pages, program=engine.program, site=site, environ=settings)
+        return keep_small(rendered, [])
+    from pinmill.webpage import render_webpage
+
+    rendered, problems = {}, []
+    for page in pages:
+        try:
+            rendered[page.name] = render_webpage(page)
+        except PinmillError as error:
+            problems.append(f"{page.name}: {error}")
+    return keep_small(rendered, problems)
+
+
+def keep_small(rendered: Mapping[str, bytes], problems: Sequence[str]) -> Rendered:
+    """Without the pages that are too large to be sent."""
+    large = {name: len(data) / 1e6 for name, data in rendered.items() if len(data) > MAX_BYTES and name != SEARCH}
+    advice = f"more than {MAX_BYTES / 1e6:.0f} MB: draw fewer points in its figures, or save them as PNG"
+    said = [f"the page {name} would have {size:.1f} MB, {advice}" for name, size in large.items()]
+    return Rendered({name: data for name, data in rendered.items() if name not in large}, (*problems, *said))
+
+
+def write_pages(project: Project, rendered: Rendered) -> list[Path]:
+    """Put pages in place, each whole or not at all; their paths. Raises ReportError for those that cannot be written.
+
+    What a page says under a name is replaced, also in Quarto's search index.
     """
-    notebook = read_notebook(executed_notebook)
-    front = read_front_matter(notebook.cells, executed_notebook.name)
-    facts = {
-        "title": str(front.get("title") or executed_notebook.stem),
-        "subject": subject,
-        "subtitle": str(front.get("subtitle") or ""),
-        "made": notebook.metadata.get("papermill", {}).get("end_time", "")[:16].replace("T", " "),
-        "name": executed_notebook.name,
-        "banner": status_banner,
-        "echo": (front.get("execute") or {}).get("echo") is True,
-    }
-    page = _fill_template(clean_notebook(notebook), facts).encode("utf-8", "replace")
-    if len(page) > MAX_BYTES:
-        size = f"{len(page) / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB"
-        advice = "draw fewer points in its figures, or save them as PNG"
-        raise ReportError(f"the page of {executed_notebook} would have {size}; {advice}")
+    written, problems = [], list(rendered.problems)
+    for name, data in rendered.pages.items():
+        target = project.pages / f"{name}.html" if name != SEARCH else project.pages / SEARCH
+        try:
+            if name == SEARCH:
+                with hold(project, "search"):
+                    write_whole(target, merge_search(target, data))
+            else:
+                write_whole(target, data)
+                written.append(target)
+        except OSError as error:
+            problems.append(f"the page {project.relative(target)} cannot be written: {error.strerror or error}")
+    if problems:
+        raise ReportError("; ".join(problems))
+    return written
+
+
+def merge_search(index: Path, new: bytes) -> bytes:
+    """The search index with the entries of `new` in place of those of the same pages, without pages that are gone."""
+    added = json.loads(new)
+    fresh = {page_of(entry) for entry in added}
     try:
-        write_whole(target, page)
-    except OSError as error:
-        raise ReportError(f"the page {target} cannot be written: {error.strerror or error}") from error
-    return target
+        before = json.loads(index.read_bytes())
+    except (OSError, ValueError):
+        before = []
+    kept = [e for e in before if page_of(e) not in fresh and (index.parent / page_of(e)).is_file()]
+    return json.dumps([*kept, *added]).encode()
 
 
-def read_notebook(path: Path) -> NotebookNode:
-    """The notebook at `path` in format 4. Raises ReportError, naming the path, if there is none or it is malformed."""
-    try:
-        notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, nbformat.ValidationError) as error:
-        raise ReportError(f"{path} is not a notebook that can be read: {error}; run the stage again") from error
-    return notebook
+def page_of(entry: Mapping[str, str]) -> str:
+    return entry["href"].partition("#")[0]
 
 
-def clean_notebook(notebook: NotebookNode) -> NotebookNode:
-    """A copy with what a reader should see: no streams, tracebacks, widgets or HTML, one kind of data per output."""
-    clean = deepcopy(notebook)
-    clean.cells = [cell for cell in clean.cells if "papermill-error-cell-tag" not in read_tags(cell)]
-    for cell in clean.cells:
-        if cell.cell_type == "code":
-            for output in cell.outputs:
-                output.data = _choose(output.get("data", {}))
-            cell.outputs = [output for output in cell.outputs if output.data]
-    return clean
+def hold(project: Project, what: str) -> FileLock:
+    """The lock of something that all workflows share; free at once when its holder dies."""
+    folder = project.outputs / "locks"
+    os.makedirs(folder, exist_ok=True)
+    return FileLock(folder / f"{what}.lock", timeout=LOCK_SECONDS)
 
 
-def _choose(data: dict[str, Any]) -> dict[str, Any]:
-    """The one kind of an output's data that is shown; nothing for a widget, or a text such as `<Axes: …>`."""
-    kind = next((kind for kind in PREFERENCE if kind in data), WIDGET)
-    is_noise = kind == "text/plain" and (WIDGET in data or data[kind].startswith(("<", "[<")))
-    return {} if kind == WIDGET or is_noise else {kind: data[kind]}
+def update_index(project: Project, engine: Engine) -> Path:
+    """Render the index from how things stand now; the later of two at once waits, and knows more."""
+    from pinmill.index import read_index
 
-
-class PageRenderer(HTMLRenderer):
-    """mistune's HTML with raw HTML escaped, entities decoded once, and nothing loaded from anywhere."""
-
-    def text(self, text: str) -> str:
-        return safe_entity(text)
-
-    def image(self, text: str, url: str, title: str | None = None) -> str:
-        return f"<em>[{text or 'image'}: {escape(url)}]</em>"
-
-    def table(self, text: str) -> str:
-        return f'<div class="table" role="group" tabindex="0"><table>\n{text}</table></div>\n'
-
-    def table_head(self, text: str) -> str:
-        return f"<thead>\n<tr>\n{text}</tr>\n</thead>\n" if striptags(text).strip() else ""
-
-    def table_cell(self, text: str, align: str | None = None, head: bool = False) -> str:
-        kind = "right" if align == "right" else "long" if len(text) > LONG_CELL else "left"
-        return f'<th class="{kind}" scope="col">{text}</th>\n' if head else f'<td class="{kind}">{text}</td>\n'
-
-
-MARKDOWN = create_markdown(renderer=PageRenderer(), plugins=["table", "strikethrough", "def_list"])
-
-
-def _render_prose(source: str) -> str:
-    """The HTML of Markdown, with a box for each callout and a caption where a bold line stands above a table."""
-    before, *boxes = CALLOUT.split(source)
-    html = MARKDOWN(before)
-    for kind, inside, after in zip(boxes[::3], boxes[1::3], boxes[2::3], strict=True):
-        html += f'<div class="callout {kind}" role="note">{MARKDOWN(inside)}</div>\n{MARKDOWN(after)}'
-    return CAPTION.sub(r"\2<caption>\1</caption>", html)
-
-
-def _render_output(output: NotebookNode) -> str:
-    """The HTML of one cleaned output."""
-    ((kind, data),) = output.data.items()
-    if kind == "text/markdown":
-        return _render_prose(data)
-    if kind == "text/plain":
-        return f'<pre class="plain">{escape(data)}</pre>'
-    if kind == "image/svg+xml":
-        data = base64.b64encode(data.encode("utf-8", "replace")).decode()
-    return f'<figure><img alt="Figure" src="data:{kind};base64,{escape("".join(data.split()))}"></figure>'
-
-
-def _add_anchors(body: str, title: str) -> tuple[str, list[dict[str, Any]]]:
-    """`body` with an id for each heading and without the H1 that only repeats the page's title; and the headings."""
-    headings: dict[str, dict[str, Any]] = {}
-
-    def anchor(found: re.Match[str]) -> str:
-        """One heading with its id; nothing in place of the title."""
-        level, text = max(int(found[1]), 2), striptags(found[2])
-        if found[1] == "1" and unescape(text) == title:
-            return ""
-        slug = re.sub(r"\W+", "-", unescape(text).lower()).strip("-")
-        name = slug if slug and slug not in headings else f"{slug}-{len(headings) + 1}"
-        headings[name] = {"level": level, "anchor": name, "text": text}
-        return f'<h{level} id="{name}">{found[2]}</h{level}>'
-
-    return HEADING.sub(anchor, body), list(headings.values())
-
-
-def _fill_template(notebook: NotebookNode, facts: dict[str, str | bool]) -> str:
-    folder = resources.files("pinmill") / "page"
-    template, css = ((folder / name).read_text("utf-8") for name in ("index.html.j2", "page.css"))
-    filters = {"prose": _render_prose, "shown": _render_output, "anchored": _add_anchors}
-    exporter = TemplateExporter(raw_template=template, filters=filters)
-    return exporter.from_notebook_node(notebook, {"page": {**facts, "css": css}})[0]
+    with hold(project, "index"):
+        return write_pages(project, render_pages(project, [read_index(project)], engine))[0]

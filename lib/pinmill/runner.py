@@ -19,7 +19,16 @@ from pinmill.notebook import Stage
 from pinmill.plan import Plan
 from pinmill.progress import LineProgress
 from pinmill.project import Project
-from pinmill.runs import RunRecord, StageRecord, Work, last_finished, make_run_id, settle_interrupted, write_record
+from pinmill.runs import (
+    FINISHED,
+    RunRecord,
+    StageRecord,
+    Work,
+    last_finished,
+    make_run_id,
+    settle_interrupted,
+    write_record,
+)
 from pinmill.secret import reveal, scrub
 from pinmill.session import CHAMPION, OUTSIDE
 from pinmill.settle import DECISION, settle, stands
@@ -39,11 +48,26 @@ def run_job(project: Project, plan: Plan, progress: LineProgress, *, explain: bo
             last = last_finished(folder, plan.job)
             work = Work(project, plan, replace(record, pid=holder.pid, born=holder.born), progress, last, explain)
             work.save(work.record)
-            return finish(work)
+            record = finish(work)
     except LockedError as error:
         record = record.end("skipped", now_utc(), str(error))
         write_record(folder, record)
         return record
+    tell_index(work)
+    return record
+
+
+def tell_index(work: Work) -> None:
+    """Bring the index up to date, unless nothing happened; when that fails it is said, and the run ends as it ended."""
+    is_quiet = work.record.status in FINISHED and all(stage.status == "reused" for stage in work.record.stages)
+    if is_quiet and (work.project.pages / "index.html").is_file():
+        return
+    try:
+        from pinmill.report import choose_engine, update_index
+
+        update_index(work.project, choose_engine(work.project))
+    except Exception as error:  # a page, whatever is wrong with it, must not change how a run ended
+        work.progress.say(scrub(f"the index was not rendered: {error or type(error).__name__}", work.hidden))
 
 
 def finish(work: Work) -> RunRecord:

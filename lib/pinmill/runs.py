@@ -57,8 +57,10 @@ class RunRecord:
     champion_before: str = ""
     champion_after: str = ""
     reasons: tuple[str, ...] = ()
+    outcome: str = ""  # what became of the candidate, in a few words
     error: str = ""
-    page: str = ""  # relative to the project's root
+    pages: dict[str, str] = field(default_factory=dict)  # name -> file, relative to the project's root
+    rendered_by: str = ""
     warnings: tuple[str, ...] = ()
 
     def stage(self, name: str) -> StageRecord | None:
@@ -139,8 +141,8 @@ def read_records(folder: Path) -> Iterator[RunRecord]:
 
 
 def last_finished(folder: Path, job: str) -> RunRecord | None:
-    """The newest run of a job that succeeded or was rejected."""
-    return next((r for r in read_records(folder) if r.job == job and r.status in FINISHED), None)
+    """The newest run of a job (empty: of any) that succeeded or was rejected."""
+    return next((r for r in read_records(folder) if job in ("", r.job) and r.status in FINISHED), None)
 
 
 def settle_interrupted(folder: Path, job: str, now: datetime) -> None:

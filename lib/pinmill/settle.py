@@ -1,27 +1,24 @@
-"""How a run is settled: what the gate's decision means for it, the champion that it moves or leaves, and the pages.
-
-Each run leaves a page of its own; the one under the stable name, which people bookmark, tells of the champion.
-"""
+"""How a run is settled: what the gate's decision means for it, the champion that it moves or leaves, and the pages."""
 
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pinmill.board import Board
 from pinmill.champion import Champion, promote, read_champion, read_history, replay
 from pinmill.errors import ConflictError
 from pinmill.lock import check_held
-from pinmill.project import Project
-from pinmill.runs import RunRecord, Work, read_records, write_whole
+from pinmill.pages import name_stable, run_pages, tell_outcome
+from pinmill.runs import RunRecord, Work
 from pinmill.secret import scrub
 from pinmill.version import now_utc
 
+if TYPE_CHECKING:
+    from pinmill.report import Rendered
+
 DECISION = "metrics"  # the kind of pin that carries the gate's decision
-REJECTED = "This model was rejected by the gate and is not the champion."
-OVERRIDDEN = "The gate rejected this model; it was promoted by hand. See: pinmill champion --history"
 
 
 class Verdict(NamedTuple):
@@ -74,17 +71,21 @@ def stands(board: Board, workflow: str, made: Mapping[str, str], last: RunRecord
 
 
 def settle(work: Work) -> None:
-    """Move the champion if the decision says so, render the page, and write the final record."""
+    """Move the champion if the decision says so, put the pages in place, and write the final record."""
     board, workflow, made = work.project.board, work.plan.workflow, work.record.output(DECISION)
     if made is None:
-        work.save(work.record.end("succeeded", now_utc()))
+        record, rendered = render(work, replace(work.record, status="succeeded"), stable=True)
+        work.save(place(work, record, rendered).end("succeeded", now_utc()))
         return
     facts, history, run = read_facts(board, made), read_history(board, workflow), work.record.run
     same = work.last.status if work.last and repeats(made, work.last) else ""
     verdict = judge(facts, same_as_last=same, history=history)
-    record = replace(work.record, candidate=facts["candidate"], reasons=verdict.reasons)
-    record = render(work, record, verdict.status)  # takes seconds, and what is interrupted moves nothing: so before
     champion = history[-1] if history else None
+    is_champion = champion is not None and champion.sha256 == facts["candidate_sha256"]
+    outcome = tell_outcome(verdict.status, move=verdict.move, is_champion=is_champion)
+    record = replace(work.record, candidate=facts["candidate"], reasons=verdict.reasons, outcome=outcome)
+    shows_champion = verdict.status == "succeeded" and (verdict.move or is_champion)
+    record, rendered = render(work, replace(record, status=verdict.status), stable=shows_champion)  # takes seconds
     signed = {"by": f"run {run}", "gate": True, "when": now_utc(), "guard": lambda: check_held(work.lock, run)}
     with signals_held():  # a champion that moved is in the record, or neither is
         if verdict.move:
@@ -93,10 +94,7 @@ def settle(work: Work) -> None:
         elif champion and (problems := find_damage(work, champion)):
             why, again = f"The same bytes, made again: {problems}", work.record.output("model")["version"]
             champion = promote(board, workflow, again, why=why, expected=champion.version, **signed)
-        record = replace(record, champion_after=champion.version if champion else "")
-        shows_champion = champion is not None and champion.sha256 == facts["candidate_sha256"]
-        if record.page and not same and shows_champion and verdict.status == "succeeded":
-            record = publish(work.project, record)
+        record = place(work, replace(record, champion_after=champion.version if champion else ""), rendered)
         work.save(record.end(verdict.status, now_utc()))
 
 
@@ -118,56 +116,46 @@ def find_damage(work: Work, champion: Champion) -> str:
     return "; ".join(work.project.board.verify(again["name"], champion.version))
 
 
-def page_path(project: Project, workflow: str, page: str, *, run: str = "") -> Path:
-    """Where a page stands as a run left it; without a run the champion's, under the name that people bookmark."""
-    return project.pages_folder(workflow) / run / f"{page}.html"
+def render(work: Work, record: RunRecord, *, stable: bool) -> tuple[RunRecord, "Rendered | None"]:
+    """The pages of a run, also under the names that stay, not yet in place; and its record with their paths.
+
+    Where nothing ran, the last run's pages are its own. A failed render is a warning, never a failure.
+    """
+    last, names = work.last, {stage.page for stage in work.plan.stages if stage.page}
+    if not names:
+        return record, None
+    unchanged = last and [stage.executed for stage in last.stages] == [stage.executed for stage in record.stages]
+    if unchanged and names <= last.pages.keys() and all((work.project.root / p).is_file() for p in last.pages.values()):
+        return replace(record, pages=last.pages), None
+    try:
+        from pinmill.report import choose_engine, render_pages
+
+        engine = choose_engine(work.project)
+        pages = run_pages(work.project, record)
+        stable_pages = name_stable(pages, record.workflow) if stable else []
+        rendered = render_pages(work.project, [*pages, *stable_pages], engine)
+    except Exception as error:  # a defect of a page, too, must not cost the model its place
+        return warn(work, record, error), None
+    return replace(record, rendered_by=engine.told), rendered
 
 
-def render(work: Work, record: RunRecord, status: str) -> RunRecord:
-    """The record with its page, rendered unless it stands already; a failed render is a warning, never a failure."""
-    stage = next((stage for stage in work.plan.stages if stage.page), None)
-    done = record.stage(stage.name) if stage else None
-    if stage is None or done is None:
+def place(work: Work, record: RunRecord, rendered: "Rendered | None") -> RunRecord:
+    """Put rendered pages in place; the record with their paths, or with a warning for those that could not be."""
+    if rendered is None:
         return record
-    page = page_path(work.project, work.plan.workflow, stage.page, run=done.run)
+    from pinmill.report import write_pages
+
+    own = f"{record.workflow}/{record.run}/"
     try:
-        if done.status == "ran" or not page.is_file():
-            from pinmill.report import render_page
-
-            banner = "" if status == "succeeded" else REJECTED
-            render_page(work.project.root / done.executed, page, subject=work.plan.title, status_banner=banner)
-    except Exception as error:  # a defect of the page, too, must not cost the model its place
-        said = scrub(f"the page was not rendered: {error or type(error).__name__}", work.hidden)
-        return replace(record, warnings=(*record.warnings, said))
-    return replace(record, page=work.project.relative(page))
+        write_pages(work.project, rendered)
+    except Exception as error:  # as above
+        record = warn(work, record, error)
+    paths = {name: work.project.pages / f"{name}.html" for name in rendered.pages if name.startswith(own)}
+    there = {name: work.project.relative(path) for name, path in paths.items() if path.is_file()}
+    return replace(record, pages={name.removeprefix(own): path for name, path in there.items()})
 
 
-def publish(project: Project, record: RunRecord) -> RunRecord:
-    """Give the run's page the stable name; when that fails the record gets a warning, and the champion stays moved."""
-    page = project.root / record.page
-    try:
-        write_whole(page_path(project, record.workflow, page.stem), page.read_bytes())
-    except OSError as error:
-        return replace(record, warnings=(*record.warnings, f"the champion's page was not replaced: {error}"))
-    return record
-
-
-def publish_champion(project: Project, workflow: str, version: str) -> Path | None:
-    """Give the newest page of the new champion the stable name; when no run left one, that page is removed."""
-    with_page = (r for r in read_records(project.runs_folder(workflow)) if r.page and (project.root / r.page).is_file())
-    record = next((record for record in with_page if record.candidate == version), None)
-    if record is None:
-        for old in project.pages_folder(workflow).glob("*.html"):
-            old.unlink()
-        return None
-    source = project.root / record.page
-    target = page_path(project, workflow, source.stem)
-    stage = record.stage(source.stem)
-    if record.status == "rejected" and stage:  # the page of that run says that it is not the champion
-        from pinmill.report import render_page
-
-        subject = str(record.parameters.get("title") or workflow)
-        render_page(project.root / stage.executed, target, subject=subject, status_banner=OVERRIDDEN)
-    else:
-        write_whole(target, source.read_bytes())
-    return target
+def warn(work: Work, record: RunRecord, error: Exception) -> RunRecord:
+    """The record with a warning that pages are missing, and why."""
+    said = scrub(f"the pages were not rendered: {error or type(error).__name__}", work.hidden)
+    return replace(record, warnings=(*record.warnings, said))

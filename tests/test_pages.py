@@ -1,0 +1,183 @@
+"""Where the pages of runs stand, what they say became of the model, and whose pages have the names that stay."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from bs4 import BeautifulSoup
+from pinmill.pages import page_path, tell_outcome
+from pinmill.project import Project
+
+if TYPE_CHECKING:
+    from conftest import Workplace
+
+
+def last_run(place: Workplace) -> dict:
+    return place.json("runs", "small")[0]
+
+
+def page(place: Workplace, path: str = "small/model-card.html") -> Path:
+    return place.root / "reports/_pages" / path
+
+
+def read(path: Path) -> dict[str, str | None]:
+    """The first line of a page, and its banner."""
+    html = BeautifulSoup(path.read_text("utf-8"), "html.parser")
+    found = {name: html.find(class_=name) for name in ("lead", "banner")}
+    return {name: tag and tag.get_text(" ", strip=True) for name, tag in found.items()}
+
+
+def test_pages_stand_by_workflow_and_run(tmp_path: Path) -> None:
+    project, pages = Project(tmp_path, {}), tmp_path / "reports" / "_pages" / "w"
+    assert page_path(project, "w", "model-card") == pages / "model-card.html"
+    assert page_path(project, "w", "model-card", run="r1") == pages / "r1" / "model-card.html"
+
+
+@pytest.mark.parametrize(
+    ("status", "move", "is_champion", "outcome"),
+    [
+        ("succeeded", True, False, "promoted"),
+        ("succeeded", False, True, "it is the champion"),
+        ("succeeded", False, False, "not promoted, as a rollback left it"),
+        ("rejected", False, False, "rejected by the gate"),
+        ("rejected", False, True, "rejected by the gate"),
+    ],
+)
+def test_the_outcome_says_what_became_of_the_model(status, move, is_champion, outcome) -> None:
+    assert tell_outcome(status, move=move, is_champion=is_champion) == outcome
+
+
+def test_a_run_leaves_its_pages_the_champion_s_and_the_index(small_trained: Workplace) -> None:
+    record, folder = last_run(small_trained), small_trained.root / "reports/_pages"
+    pages = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert pages == ["index.html", f"small/{record['run']}/model-card.html", "small/model-card.html"]
+    assert record["pages"] == {"model-card": f"reports/_pages/small/{record['run']}/model-card.html"}
+    assert (record["outcome"], read(page(small_trained))) == ("promoted", {"lead": "Promoted.", "banner": None})
+
+
+def test_a_run_in_which_nothing_ran_keeps_the_pages_and_touches_none(small_trained: Workplace) -> None:
+    before = last_run(small_trained)
+    stood = {path: path.stat().st_mtime_ns for path in (small_trained.root / "reports").rglob("*.html")}
+    small_trained.pinmill("run", "small")
+    assert last_run(small_trained)["run"] != before["run"]
+    assert last_run(small_trained)["pages"] == before["pages"]
+    assert {path: path.stat().st_mtime_ns for path in (small_trained.root / "reports").rglob("*.html")} == stood
+
+
+def test_pages_that_were_removed_come_back_with_the_next_run(small_trained: Workplace) -> None:
+    shutil.rmtree(small_trained.root / "reports")
+    small_trained.pinmill("run", "small")
+    assert page(small_trained, "index.html").is_file()
+    assert (small_trained.root / last_run(small_trained)["pages"]["model-card"]).is_file()
+    assert read(page(small_trained)) == {"lead": "It is the champion.", "banner": None}
+
+
+def test_a_new_text_reaches_the_champion_s_page_though_the_decision_is_the_same(small_trained: Workplace) -> None:
+    small_trained.edit("04-model-card", "Some prose.", "Other prose.")
+    small_trained.pinmill("run", "small", "--force")
+    assert "Other prose." in page(small_trained).read_text()
+
+
+def test_a_rejected_run_s_pages_are_marked_and_stand_under_its_id_only(small_trained: Workplace) -> None:
+    stable = page(small_trained).read_bytes()
+    said = small_trained.pinmill("run", "small", "--set", "score=0.1", "--set", "power=2", code=3).stdout
+    (own,) = last_run(small_trained)["pages"].values()
+    assert f"  rejected  {own}\n" in said
+    banner = "This model was rejected by the gate and is not the champion."
+    assert read(small_trained.root / own) == {"lead": "Rejected by the gate.", "banner": banner}
+    assert page(small_trained).read_bytes() == stable
+
+
+def test_the_stable_page_follows_the_champion(small_trained: Workplace) -> None:
+    first = last_run(small_trained)
+    small_trained.edit("04-model-card", "Some prose.", "Second card.")
+    small_trained.pinmill("run", "small", "--set", "power=2")
+    assert "Second card." in page(small_trained).read_text()
+    small_trained.pinmill("rollback", "small", "--why", "complaints")
+    assert "Some prose." in page(small_trained).read_text()
+    assert (small_trained.root / first["pages"]["model-card"]).is_file()
+    small_trained.pinmill("promote", "small", last_run(small_trained)["candidate"], "--why", "all is well")
+    assert "Second card." in page(small_trained).read_text()
+
+
+def test_a_model_promoted_by_hand_over_the_gate_is_said_to_be(small_trained: Workplace) -> None:
+    small_trained.pinmill("run", "small", "--set", "score=0.1", "--set", "power=2", code=3)
+    words = ("--override", "--why", "the owner asked for it")
+    small_trained.pinmill("promote", "small", last_run(small_trained)["candidate"], *words)
+    banner = "The gate rejected this model; it was promoted by hand. See: pinmill champion --history"
+    assert read(page(small_trained)) == {"lead": "Promoted by hand.", "banner": banner}
+
+
+def test_pages_that_would_tell_of_another_model_are_removed(small_trained: Workplace) -> None:
+    first = last_run(small_trained)
+    small_trained.pinmill("run", "small", "--set", "power=2")
+    (small_trained.root / first["stages"][0]["executed"]).unlink()  # the first run cannot be shown any more
+    small_trained.pinmill("rollback", "small", "--why", "complaints")
+    assert not page(small_trained).exists()
+    assert page(small_trained, "index.html").is_file()
+
+
+def test_a_failed_run_leaves_the_pages_and_is_told_in_the_index(small_trained: Workplace) -> None:
+    stable = page(small_trained).read_bytes()
+    small_trained.edit("02-train", "model = ", "1 / 0\nmodel = ")
+    small_trained.pinmill("run", "small", code=4)
+    assert page(small_trained).read_bytes() == stable
+    assert "failed" in page(small_trained, "index.html").read_text()
+
+
+def test_report_renders_again_what_a_run_the_champion_and_the_index_show(small_trained: Workplace) -> None:
+    first, runs = last_run(small_trained), small_trained.root / "outputs/runs"
+    small_trained.pinmill("run", "small", "--set", "score=0.1", "--set", "power=2", code=3)
+    rejected = last_run(small_trained)
+    shutil.rmtree(small_trained.root / "reports")
+    stood = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+    said = small_trained.pinmill("report", "small", "--engine", "nbconvert").stdout
+    assert said.splitlines() == [
+        "rendered by nbconvert:",
+        f"  {rejected['pages']['model-card']}",
+        "  reports/_pages/small/model-card.html",
+        "  reports/_pages/index.html",
+    ]
+    assert read(page(small_trained))["lead"] == "Promoted."
+    assert read(small_trained.root / rejected["pages"]["model-card"])["lead"] == "Rejected by the gate."
+    small_trained.pinmill("report", "small", "--run", first["run"][-8:])
+    assert (small_trained.root / first["pages"]["model-card"]).is_file()
+    assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == stood
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["nowhere"], 2, "no workflow 'nowhere'"),
+        (["small", "--run", "zzzz"], 4, "0 runs of small begin or end with 'zzzz'. See: pinmill runs small"),
+        (["--run", "2024"], 2, "--run needs the workflow whose run it is"),
+        (["small", "--engine", "word"], 4, "no engine 'word' (--engine, PINMILL_REPORT): auto, quarto, nbconvert"),
+        (["small", "--engine", "quarto"], 4, "pip install 'pinmill[quarto]'"),
+    ],
+)
+def test_report_says_what_is_wrong(small_trained: Workplace, words, code, told) -> None:
+    done = small_trained.pinmill("report", *words, code=code, PATH="/nowhere")
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_report_of_a_workflow_without_a_run_says_how_to_start_one(small: Workplace) -> None:
+    assert "small has no finished run yet. Start one with: pinmill run small" in small.pinmill(
+        "report", "small", code=4
+    ).stderr
+    assert "reports/_pages/index.html" in small.pinmill("report").stdout  # the index is there also then
+
+
+def test_records_of_former_versions_are_read(small_trained: Workplace) -> None:
+    path = small_trained.root / "outputs/runs/small" / last_run(small_trained)["run"] / "run.json"
+    record = json.loads(path.read_text())
+    old = {**record, "page": "reports/_pages/small/x/model-card.html"}
+    for name in ("pages", "outcome", "rendered_by"):
+        del old[name]
+    path.write_text(json.dumps(old))
+    small_trained.pinmill("run", "small")
+    assert last_run(small_trained)["status"] == "succeeded"
