@@ -1,0 +1,173 @@
+"""A page as one HTML file, filled by nbconvert from our template (`page/`), that loads nothing and runs nothing.
+
+What a notebook holds is not trusted: raw HTML is shown as text, SVG stands in an `<img>` where its scripts cannot run,
+and a content policy forbids all the rest.
+"""
+
+import base64
+import re
+from collections.abc import Mapping
+from functools import cache
+from html import escape, unescape
+from importlib import resources
+from itertools import chain, count, repeat, zip_longest
+from typing import TYPE_CHECKING, Any
+
+from mistune import BlockState, HTMLRenderer, InlineParser, InlineState, create_markdown
+from mistune.util import safe_entity, striptags
+from nbformat import NotebookNode
+
+from pinmill.page import Page
+
+if TYPE_CHECKING:
+    from nbconvert.exporters.templateexporter import TemplateExporter
+
+LONG_CELL = 60  # characters from which a cell keeps a readable width on a phone, and the table scrolls instead
+TABLE = '<div class="table" role="group" tabindex="0" aria-label="{}"><table>'  # reached by keyboard, as it may scroll
+CALLOUT = re.compile(r'^<div class="callout-([a-z]+)" appearance="simple">$(.*?)^</div>$', re.DOTALL | re.MULTILINE)
+CAPTION = re.compile(rf"<p><strong>((?:(?!</?strong>|</p>).)*)</strong></p>\s*{re.escape(TABLE.format('Table'))}")
+HEADING = re.compile(r"<h([1-6])>(.*?)</h\1>", re.DOTALL)
+NAME = r"fig-\w+(?:[.:-]\w+)*"
+REFERENCE = rf"\[@{NAME}\](?!\()|(?<!\w)@{NAME}"
+
+
+def render_webpage(page: Page) -> bytes:
+    """The page as UTF-8 HTML; the same page gives the same bytes."""
+    css = (resources.files("pinmill") / "page" / "page.css").read_text("utf-8")
+    around = {"page": page, "css": css, "figures": number_figures(page.notebook.cells)}
+    return _exporter().from_notebook_node(page.notebook, around)[0].encode("utf-8", "replace")
+
+
+def number_figures(cells: list[NotebookNode]) -> dict[str, int]:
+    """The number of each figure that has one, by its id, in the order of the page."""
+    names = dict.fromkeys(name for cell in cells if cell.cell_type == "code" for name in _figure_ids(cell))
+    return {name: number for number, name in enumerate(names, 1)}
+
+
+@cache
+def _exporter() -> "TemplateExporter":
+    """nbconvert with our template, compiled once: that takes longer than to render a page."""
+    from nbconvert.exporters.templateexporter import TemplateExporter
+
+    template = (resources.files("pinmill") / "page" / "index.html.j2").read_text("utf-8")
+    filters = {"prose": _render_prose, "shown": _render_outputs, "anchored": _add_anchors}
+    return TemplateExporter(raw_template=template, filters=filters)
+
+
+class PageRenderer(HTMLRenderer):
+    """mistune's HTML with raw HTML escaped, entities decoded once, and nothing loaded from anywhere."""
+
+    def text(self, text: str) -> str:
+        return safe_entity(text)
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        return f"<em>[{text or 'image'}: {escape(url)}]</em>"
+
+    def table(self, text: str) -> str:
+        return f"{TABLE.format('Table')}\n{text}</table></div>\n"
+
+    def table_head(self, text: str) -> str:
+        return f"<thead>\n<tr>\n{text}</tr>\n</thead>\n" if striptags(text).strip() else ""
+
+    def table_cell(self, text: str, align: str | None = None, head: bool = False) -> str:
+        kind = "right" if align == "right" else "long" if len(text) > LONG_CELL else "left"
+        return f'<th class="{kind}" scope="col">{text}</th>\n' if head else f'<td class="{kind}">{text}</td>\n'
+
+
+def _refer(inline: InlineParser, found: re.Match[str], state: InlineState) -> int | None:
+    """Make `@fig-name` a link to the figure; leave it as text where no figure is called so."""
+    name = found[0].strip("[@]")
+    number = state.env.get("figures", {}).get(name)
+    if number is None:
+        return None
+    children = [{"type": "text", "raw": f"Figure {number}"}]
+    state.append_token({"type": "link", "children": children, "attrs": {"url": f"#{name}"}, "_autolink": found[0]})
+    return found.end()
+
+
+MARKDOWN = create_markdown(renderer=PageRenderer(), plugins=["table", "strikethrough", "def_list"])
+MARKDOWN.inline.register("reference", REFERENCE, _refer, before="link")
+
+
+def _render_markdown(source: str, figures: Mapping[str, int]) -> str:
+    state = BlockState()
+    state.env["figures"] = figures
+    return MARKDOWN.parse(source, state)[0]
+
+
+def _render_prose(source: str, figures: Mapping[str, int]) -> str:
+    """The HTML of Markdown, with a box for each callout and a caption where a bold line stands above a table.
+
+    `@fig-name` refers to one of `figures`. Data values are not taken for references: their `@` is an entity.
+    """
+    before, *boxes = CALLOUT.split(source)
+    html = _render_markdown(before, figures)
+    for kind, inside, after in zip(boxes[::3], boxes[1::3], boxes[2::3], strict=True):
+        box = _render_markdown(inside, figures)
+        html += f'<div class="callout {kind}" role="note">{box}</div>\n{_render_markdown(after, figures)}'
+    return CAPTION.sub(lambda found: f"{TABLE.format(striptags(found[1]))}<caption>{found[1]}</caption>", html)
+
+
+def _figure_ids(cell: NotebookNode) -> list[str]:
+    """The ids of a cell's numbered figures: its label, then `label-2` and so on for further ones with a caption."""
+    options = cell.metadata.get("options", {})
+    label = str(options.get("label") or "")
+    figures = sum(kind.startswith("image/") for output in cell.outputs for kind in output.data)
+    numbered = min(figures, max(len(_per_figure(options.get("fig-cap"))), 1)) if label.startswith("fig-") else 0
+    return [f"{label}-{n}" if n > 1 else label for n in range(1, numbered + 1)]
+
+
+def _per_figure(option: Any) -> list[str]:
+    """A cell option that is a list, one for each figure, or belongs to the first one."""
+    return [str(each or "") for each in (option if isinstance(option, list) else [option])]
+
+
+def _render_outputs(cell: NotebookNode, figures: Mapping[str, int]) -> str:
+    """The HTML of a code cell's outputs, one after the other."""
+    options = cell.metadata.get("options", {})
+    told = (_figure_ids(cell), _per_figure(options.get("fig-cap")), _per_figure(options.get("fig-alt")))
+    about = chain(zip_longest(*told, fillvalue=""), repeat(("", "", "")))
+    html = []
+    for output in cell.outputs:
+        ((kind, data),) = output.data.items()
+        if kind == "text/markdown":
+            html.append(_render_prose(data, {}))
+        elif kind == "text/plain":
+            html.append(f'<pre class="plain">{escape(data)}</pre>')
+        else:
+            html.append(_render_figure(kind, data, *next(about), figures))
+    return "\n".join(html)
+
+
+def _render_figure(kind: str, data: str, name: str, caption: str, alt: str, figures: Mapping[str, int]) -> str:
+    """The HTML of a picture; without an alternative text, its caption says what it shows."""
+    caption = MARKDOWN.renderer(MARKDOWN.inline(caption, {"ref_links": {}, "figures": figures}), BlockState())
+    parts = [f"Figure {figures[name]}" if name else "", caption]
+    legend = f"<figcaption>{': '.join(filter(None, parts))}</figcaption>" if any(parts) else ""
+    if kind == "image/svg+xml":
+        data = base64.b64encode(data.encode("utf-8", "replace")).decode()
+    address = f"data:{kind};base64,{escape(''.join(data.split()))}"
+    anchor, says = f' id="{escape(name)}"' if name else "", safe_entity(alt) or striptags(caption) or "Figure"
+    return f'<figure{anchor}><img alt="{says}" src="{address}">{legend}</figure>'
+
+
+def _add_anchors(body: str, title: str, taken: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """`body` with an id for each heading and without the H1 that only repeats the page's title; and the headings.
+
+    No id is one of `taken`, and no level is left out.
+    """
+    headings: dict[str, dict[str, Any]] = {}
+
+    def anchor(found: re.Match[str]) -> str:
+        """One heading with its id; nothing in place of the title."""
+        above = next((heading["level"] for heading in reversed(headings.values())), 1)
+        level, text = min(max(int(found[1]), 2), above + 1), striptags(found[2])
+        if found[1] == "1" and unescape(text) == title:
+            return ""
+        slug = re.sub(r"\W+", "-", unescape(text).lower()).strip("-") or "section"
+        names = chain([slug], (f"{slug}-{n}" for n in count(2)))
+        name = next(name for name in names if not (name in headings or name in taken or name == "content"))
+        headings[name] = {"level": level, "anchor": name, "text": text}
+        return f'<h{level} id="{name}">{found[2]}</h{level}>'
+
+    return HEADING.sub(anchor, body), list(headings.values())
