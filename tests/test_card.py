@@ -13,6 +13,7 @@ from pinmill.metrics import METRICS
 ROOT = Path(__file__).parent.parent
 MODEL = {
     "task": "binary",
+    "structure": [{"class": "TfidfVectorizer"}, {"class": "LogisticRegression"}],
     "classes": ["ham", "spam"],
     "hyperparameters": {"logisticregression__C": 4, "logisticregression__class_weight": None},
     "prototype": {"text": {"type": "text", "nullable": False}},
@@ -65,12 +66,11 @@ def read(markdown: str) -> str:
 
 def test_summary_says_in_plain_words_what_it_does_how_well_and_whether_it_passed():
     assert read(card.summary(model=MODEL, results=RESULTS)) == (
-        "In short\n"
         "This model predicts one of 2 classes (ham, spam) for each row. "
         "ROC AUC is 0.971 on 1,114 rows kept apart from training (95 % interval 0.960 to 0.980; 1 is perfect). "
         "A guess that never looks at the input scores 0.500. "
         "The champion at the time scores 0.970 on the 220 of them that it was not trained on. "
-        "It passed the gate."
+        "It meets all that is asked of a champion."
     )
 
 
@@ -79,11 +79,10 @@ def test_summary_of_a_rejected_regression_without_champion():
     rows = [score("mae", 2.5, 2.0, 3.0, 90)]
     results = {"metrics": rows, "baseline": rows, "champion": None, "decision": decision}
     text = card.summary(model={"task": "regression", "classes": []}, results=results)
-    assert 'class="callout-warning"' in text
     assert read(text) == (
-        "In short\nThis model predicts a number for each row. Mean absolute error is 2.500 on 90 rows kept apart from "
+        "This model predicts a number for each row. Mean absolute error is 2.500 on 90 rows kept apart from "
         "training (95 % interval 2.000 to 3.000; lower is better). A guess that never looks at the input scores 2.500. "
-        "It was rejected by the gate: worse than the mean; few rows."
+        "It does not meet all that is asked of a champion."
     )
 
 
@@ -92,6 +91,7 @@ def test_details_hold_run_code_cost_settings_and_inputs():
     assert read(details).splitlines() == [
         "Version | 20251120T101530Z-1a9xk",
         "SHA-256 | " + "ab" * 32,
+        "Kind of model | LogisticRegression",
         "Task | binary",
         "Classes | ham, spam",
         "Run | 20251120T101502Z-4fk2a",
@@ -117,7 +117,15 @@ def test_details_hold_run_code_cost_settings_and_inputs():
 
 def test_what_was_not_recorded_is_said_and_never_left_blank():
     lines = read(card.details({}, {"inputs": []})).splitlines()
-    assert [line.partition(" | ")[2] for line in lines] == ["not recorded"] * 12
+    assert [line.partition(" | ")[2] for line in lines] == ["not recorded"] * 13
+
+
+def test_a_model_that_predicts_amounts_has_no_classes():
+    assert "\nClasses | none, as it predicts an amount\n" in read(card.details({"task": "regression"}, {"inputs": []}))
+
+
+def test_a_training_of_a_moment_took_some_time():
+    assert "\nTraining took | 0.01 seconds\n" in read(card.details({"training_seconds": 0.012}, {"inputs": []}))
 
 
 @pytest.mark.parametrize(
@@ -222,12 +230,12 @@ def test_quantitative_analyses_set_scores_beside_baseline_and_champion():
 def test_telling_features_stand_by_class_and_rank():
     model = {"telling": {"ham": ["word: lunch", "word: home"], "spam": ["word: free", "word: win"]}}
     assert read(card.telling(model)).splitlines() == [
-        "What gives the answer away: the most telling features of each class",
+        "The most telling first",
         "Rank | ham | spam",
         "1 | word: lunch | word: free",
         "2 | word: home | word: win",
     ]
-    assert card.telling({}) == ""
+    assert read(card.telling({})) == "It cannot be told what it goes by."
     rare = {"telling": {"ham": ["word: lunch", "word: home"], "rare": ["word: odd"]}}
     assert read(card.telling(rare)).splitlines()[-1] == "2 | word: home"
 
@@ -235,6 +243,18 @@ def test_telling_features_stand_by_class_and_rank():
 def test_the_weakest_slice_of_a_loss_is_the_highest():
     results = {**RESULTS, "slices": [{**row, "metric": "log_loss"} for row in RESULTS["slices"]]}
     assert "Weakest&#58; long, with 0.980 on 744 rows." in card.quantitative_analyses(MODEL, results)
+
+
+def test_slices_that_meet_stand_apart():
+    both = [{"slice": "short, new", "n": 41, "value": 0.9, "low": 0.8, "high": 1.0, "metric": "accuracy"}]
+    lines = read(card.quantitative_analyses({}, {**RESULTS, "intersections": both})).splitlines()
+    at = lines.index("Accuracy where two slices meet")
+    assert lines[at : at + 4] == [
+        "Accuracy where two slices meet",
+        "Slice | Rows | Score | 95 % interval",
+        "short, new | 41 | 0.900 | 0.800 to 1.000",
+        "Weakest: short, new, with 0.900 on 41 rows.",
+    ]
 
 
 def test_without_slices_folds_and_champion_only_scores_and_a_rejection_are_shown():
@@ -276,7 +296,7 @@ def test_hostile_facts_are_text_in_every_section():
     lineage |= {"inputs": [pin], "by": evil}
     slices = [{"slice": evil, "value": 1, "low": 1, "high": 1, "n": 1, "metric": "accuracy"}]
     decision = {"passed": False, "metric": "roc_auc", "reasons": [evil], "compared": True, "n": 1}
-    results = {**RESULTS, "slices": slices, "decision": decision}
+    results = {**RESULTS, "slices": slices, "intersections": slices, "decision": decision}
     sections = [
         card.summary(model=model, results=results),
         card.details(model, lineage, version=evil, sha256=evil),
@@ -296,7 +316,7 @@ def test_the_notebook_has_the_sections_of_the_paper_in_its_order():
     # Mitchell et al. (2019), figure 1
     cells = json.loads((ROOT / "notebooks/04-model-card.ipynb").read_text())["cells"]
     headings = ["".join(cell["source"])[3:] for cell in cells if "".join(cell["source"]).startswith("## ")]
-    assert [heading for heading in headings if not heading.startswith(("What it goes by", "Where this"))] == [
+    assert [heading for heading in headings if heading != "What it goes by"] == [
         "Model details",
         "Intended use",
         "Factors",

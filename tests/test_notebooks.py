@@ -1,6 +1,7 @@
 """The real notebooks: how they stand in git, and that a person's Run All gives what the scheduled run gives."""
 
 import ast
+import html
 import importlib
 import json
 import os
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbclient import NotebookClient
 from pinmill.board import Board
 from pinmill.champion import read_champion
-from pinmill.metrics import METRICS
+from pinmill.metrics import LOSSES, METRICS
 from pinmill.notebook import parse_declarations, read_cells, read_front_matter, read_stage, read_stages, read_tags
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,11 +29,22 @@ LONGEST_LIST = 24  # what has one thing on each line: the parameters, and the ca
 FORBIDDEN = re.compile(r"sys\.path|!\s*pip|%\s*pip|%\s*(auto)?reload|%load_ext autoreload|filterwarnings|simplefilter")
 ABSOLUTE = re.compile(r"""["'](/(home|Users|root|tmp|work|mnt|opt|etc|var|data)\b|~/|[A-Za-z]:\\)""")
 
+OPTION = "#| "  # begins a line of YAML that Quarto and our own page read: the label, caption and text of a figure
+MARKS = set("\"'`[]{}()<>\\@$*_|")  # what a Markdown reader could take for a sign, in a caption
+
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def code_of(path: Path) -> list[str]:
     return [cell["source"] for cell in read_cells(path) if cell["cell_type"] == "code"]
+
+
+def read_options(source: str) -> dict[str, str]:
+    """The cell options, which stand before all code."""
+    lines = source.splitlines()
+    options = [line.removeprefix(OPTION) for line in lines if line.startswith(OPTION)]
+    assert [line.startswith(OPTION) for line in lines[: len(options)]] == [True] * len(options), source
+    return yaml.safe_load("\n".join(options)) or {}
 
 
 def python_of(source: str) -> ast.Module:
@@ -84,7 +97,39 @@ def test_it_has_one_h1_a_promise_and_what_it_reads_writes_and_takes(path: Path) 
 def test_code_cells_are_short(path: Path) -> None:
     for source in code_of(path):
         is_list = "run.write_" in source or 'workflow: str = "docstrings"' in source
-        assert len(source.splitlines()) <= (LONGEST_LIST if is_list else LONGEST), source
+        code = [line for line in source.splitlines() if not line.startswith(OPTION)]  # options are a figure's words
+        assert len(code) <= (LONGEST_LIST if is_list else LONGEST), source
+
+
+@each_notebook
+def test_each_figure_has_a_label_of_its_own_a_caption_and_words_for_who_cannot_see_it(path: Path) -> None:
+    figures = [read_options(source) for source in code_of(path) if "plt.show()" in source]
+    assert [set(options) for options in figures] == [{"label", "fig-cap", "fig-alt"}] * len(figures)
+    labels = [options["label"] for options in figures]
+    assert [label for label in labels if labels.count(label) > 1 or not re.fullmatch(r"fig-[a-z0-9-]+", label)] == []
+    told = [options[name] for options in figures for name in ("fig-cap", "fig-alt")]
+    assert [text for text in told if MARKS & set(text) or not re.fullmatch(r"[A-Z].+\.", text)] == []
+    prose = "\n".join(cell["source"] for cell in read_cells(path) if cell["cell_type"] == "markdown")
+    assert set(re.findall(r"@(fig-[a-z0-9-]+)", prose)) <= set(labels)
+
+
+@pytest.mark.parametrize(
+    ("stem", "page"),
+    [
+        ("01-prepare", "data"),
+        ("02-train", "training"),
+        ("02-train-tabular", "training"),
+        ("03-evaluate", "evaluation"),
+        ("04-model-card", "model-card"),
+    ],
+)
+def test_a_page_has_a_name_one_summary_and_at_its_end_where_it_comes_from(stem: str, page: str) -> None:
+    path = ROOT / "notebooks" / f"{stem}.ipynb"
+    cells = read_cells(path)
+    assert read_stage(path).page == page
+    assert sum("summary" in read_tags(cell) for cell in cells) == 1
+    assert [number for number, cell in enumerate(cells) if "appendix" in read_tags(cell)] == [3]
+    assert cells[3]["source"].splitlines()[-1] == "run"
 
 
 @each_notebook
@@ -198,6 +243,27 @@ def test_run_all_warns_of_nothing_and_shows_a_result_below_most_cells(by_hand) -
         assert [o.text for o in outputs if o.output_type == "stream" and o.name == "stderr"] == [], stem
         assert [o for o in outputs if o.output_type == "error"] == []
         assert outputs
+
+
+def test_the_summaries_say_what_the_pins_hold(by_hand) -> None:
+    board, executed = board_of(by_hand[0]), by_hand[1]
+    told = {}
+    for stem, notebook in executed.items():
+        (cell,) = [cell for cell in notebook.cells if "summary" in cell.metadata.get("tags", [])]
+        (output,) = cell.outputs
+        told[stem] = html.unescape(output.data["text/markdown"])
+    data, model = board.pin("tiny-data").facts, board.pin("tiny-model").facts
+    split = f"{data['train']} train the model and {data['test']} test it"
+    assert told["01-prepare"] == f"Of 240 rows from tiny.csv, {split}; none were left out."
+    score, took = sum(model["cv_scores"]["roc_auc"]) / 2, rf"trained on {data['train']} rows in [\d.]+ seconds"
+    folds = re.escape(f"In cross-validation within these rows, its ROC AUC was {score:.3f}, the mean of 2 folds.")
+    assert re.fullmatch(rf"A linear model that weighs words and pieces of words, {took}\. {folds}", told["02-train"])
+    results = board.read_json(board.pin("tiny-metrics"))
+    ours, guess = ({row["metric"]: row["value"] for row in results[part]} for part in ("metrics", "baseline"))
+    better = sum((ours[name] < guess[name]) == (name in LOSSES) for name in ours)
+    against = f"Better than a guess on {better} of 8 metrics"
+    assert told["03-evaluate"] == f"{against}; there is no champion to compare with yet."
+    assert told["04-model-card"].endswith(" It meets all that is asked of a champion.")
 
 
 def test_figures_are_svg_and_tables_are_markdown(by_hand) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any
 
-from pinmill.markdown import Markdown, bullets, callout, code, format_value, join, table, value_list
+from pinmill.markdown import Markdown, bullets, callout, code, escape, format_value, join, table, value_list
 
 Facts = Mapping[str, Any]
 
@@ -36,6 +36,7 @@ METRICS = {  # readable name, meaning, what a perfect score is
     "mae": ("Mean absolute error", "How far off a prediction is on average, in the label's unit", "0"),
     "rmse": ("Root mean squared error", "How far off it is, large misses counting more, in the label's unit", "0"),
 }
+NAMES = {name: readable for name, (readable, *_) in METRICS.items()}
 SCORED = ("metrics", "baseline", "champion")  # parts of the results: rows of {metric, value, low, high, n}
 INTERVAL = "95 % interval"
 RIGHT = (INTERVAL, "Best", "Rows", "Share")  # columns of digits in text
@@ -55,42 +56,40 @@ ethical_considerations = partial(human_part, "ethical_considerations")
 
 
 def summary(*, model: Facts, results: Facts) -> Markdown:
-    """The card in a few plain sentences: what it predicts, how well, against what, and whether it passed the gate."""
+    """The card in a few plain sentences: what it predicts, how well, against what, and last the gate's decision."""
     decision, classes = results["decision"], model.get("classes") or []
     named = ", ".join(map(str, classes[:6])) + (", …" if len(classes) > 6 else "")
     kind = f"one of {len(classes)} classes ({named})" if classes else "a number"
     name, _, best = METRICS[decision["metric"]]
     score, guess, champion = (_by_metric(results, part).get(decision["metric"]) for part in SCORED)
-    aim = "lower is better" if best == "0" else "1 is perfect"
     sentences = [
         f"This model predicts {kind} for each row.",
         f"{name} is {format_value(score['value'])} on {score['n']:,} rows kept apart from training "
-        f"(95 % interval {_interval(score)}; {aim}).",
+        f"(95 % interval {_interval(score)}; {'lower is better' if best == '0' else '1 is perfect'}).",
         f"A guess that never looks at the input scores {format_value(guess['value'])}.",
     ]
     if champion:
         rows = f" on the {champion['n']:,} of them that it was not trained on" if champion["n"] != score["n"] else ""
         sentences.append(f"The champion at the time scores {format_value(champion['value'])}{rows}.")
-    reasons = "; ".join(reason.rstrip(".") for reason in decision["reasons"])
-    sentences.append("It passed the gate." if decision["passed"] else f"It was rejected by the gate: {reasons}.")
-    return callout(" ".join(sentences), "note" if decision["passed"] else "warning", title="In short")
+    verdict = "meets all" if decision["passed"] else "does not meet all"
+    return escape(" ".join([*sentences, f"It {verdict} that is asked of a champion."]))
 
 
 def details(model: Facts, lineage: Facts, *, version: str = "", sha256: str = "") -> Markdown:
     """Who made it, from what and how: version, run, code, packages, seed, cost; then hyperparameters and inputs."""
     git, seconds, memory = lineage.get("git") or {}, model.get("training_seconds"), model.get("peak_memory_mb")
-    changes = " with uncommitted changes" if git.get("dirty") else ""
     facts = {
         "Version": version and code(version),
         "SHA-256": sha256 and code(sha256),
+        "Kind of model": [part["class"] for part in model.get("structure") or []][-1:],
         "Task": model.get("task"),
-        "Classes": model.get("classes"),
+        "Classes": model.get("classes") or (model.get("task") == "regression" and "none, as it predicts an amount"),
         "Run": lineage.get("run") and code(lineage["run"]),
         "Trained": lineage.get("time") and f"{lineage['time'][:16].replace('T', ' ')} UTC",
         "By": lineage.get("by"),
-        "Training took": seconds and f"{seconds:.1f} seconds",
+        "Training took": seconds and f"{format_value(seconds, digits=1)} seconds",
         "Peak memory": memory and f"{memory:,.0f} MB",
-        "Code": git.get("commit") and Markdown(f"{code(git['commit'][:12])}{changes}"),
+        "Code": git.get("commit") and Markdown(code(git["commit"][:12]) + " with uncommitted changes" * git["dirty"]),
         "Seed": lineage.get("seed"),
         "Packages": lineage.get("packages"),
     }
@@ -156,21 +155,22 @@ def quantitative_analyses(model: Facts, results: Facts) -> Markdown:
     """The scores beside baseline and champion, by slice, in cross-validation, and the gate's decision with reasons."""
     cv, decision = model.get("cv_scores") or {}, results["decision"]
     scored = {metric: [score for score in scores if score is not None] for metric, scores in cv.items()}
-    folds = [(METRICS.get(m, [m])[0], sum(x) / len(x), min(x), max(x), len(x)) for m, x in scored.items() if x]
+    folds = [(NAMES.get(m, m), sum(x) / len(x), min(x), max(x), len(x)) for m, x in scored.items() if x]
     kind, verdict = ("tip", "Passed the gate") if decision["passed"] else ("warning", "Rejected by the gate")
     return join(
         _show_scores(results),
-        _show_slices(results["slices"]) if results["slices"] else "",
+        _show_slices(results["slices"], "by slice") if results["slices"] else "",
+        _show_slices(both, "where two slices meet") if (both := results.get("intersections")) else "",
         _table("Cross-validation within the training rows", ["Metric", "Mean", "Lowest", "Highest", "Folds"], folds),
         callout(bullets(decision["reasons"]), kind, title=verdict),
     )
 
 
 def telling(model: Facts) -> Markdown:
-    """The features that speak most for each class; nothing for a model that cannot tell."""
+    """The features that speak most, for each class if there are any; for a model that cannot tell, that it cannot."""
     features = model.get("telling") or {}
     rows = [(rank, *each) for rank, each in enumerate(zip_longest(*features.values(), fillvalue=""), start=1)]
-    return _table("What gives the answer away: the most telling features of each class", ["Rank", *features], rows)
+    return join(_table("The most telling first", ["Rank", *features], rows) or "It cannot be told what it goes by.")
 
 
 def caveats(text: str, *, workflow: str, data: Facts, lineage: Facts) -> Markdown:
@@ -191,20 +191,20 @@ def _show_scores(results: Facts) -> Markdown:
     rows = []
     for metric, row in scores.items():
         others = [rival.get(metric, {}).get("value") for rival in rivals.values()]
-        rows.append((METRICS[metric][0], row["value"], _interval(row), *others, f"{row['n']:,}"))
+        rows.append((NAMES[metric], row["value"], _interval(row), *others, f"{row['n']:,}"))
     note = "The baseline never looks at the input: it gives the training rows' most frequent class, or their mean."
     fewer = {row["n"] for row in champion.values()} - {row["n"] for row in scores.values()}
     said = f"The champion was scored on {max(fewer):,} rows, those that it was not trained on." if fewer else ""
     return join(_table("Scores on the test rows", ["Metric", "Score", INTERVAL, *rivals, "Rows"], rows), note, said)
 
 
-def _show_slices(slices: Sequence[Facts]) -> Markdown:
+def _show_slices(slices: Sequence[Facts], which: str) -> Markdown:
     metric, _, best = METRICS[slices[0]["metric"]]
     rows = [(row["slice"], f"{row['n']:,}", row["value"], _interval(row)) for row in slices]
     scored = [row for row in slices if row["value"] is not None]
     weakest = (max if best == "0" else min)(scored, key=lambda row: row["value"], default={})
     said = weakest and f"Weakest: {weakest['slice']}, with {format_value(weakest['value'])} on {weakest['n']:,} rows."
-    return join(_table(f"{metric} by slice", ["Slice", "Rows", "Score", INTERVAL], rows), said)
+    return join(_table(f"{metric} {which}", ["Slice", "Rows", "Score", INTERVAL], rows), said)
 
 
 def _by_metric(results: Facts, part: str) -> dict[str, Facts]:
@@ -218,7 +218,7 @@ def _table(caption: str, names: Sequence[str], rows: Sequence[Sequence[object]])
 
 
 def _value_list(facts: Facts) -> Markdown:
-    return value_list({k: "not recorded" if v in (None, "", [], {}) else v for k, v in facts.items()})
+    return value_list({k: "not recorded" if v in (None, False, "", [], {}) else v for k, v in facts.items()})
 
 
 def _interval(score: Facts) -> str:
