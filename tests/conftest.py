@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = os.environ.get("PINMILL_TEST_REQUIRE") == "all"  # set by .ci/run: there, nothing may be skipped
 PINMILL = Path(sys.executable).with_name("pinmill")
+NO_QUARTO = "SKIPPED LOUDLY: THE REAL QUARTO WAS NOT TESTED, only a stand-in: it is not on PATH"
 
 TINY = """\
 workflow: tiny
@@ -255,6 +256,15 @@ def chromium() -> str:
     if not Path(path).is_file():
         miss("/usr/bin/chromium is absent: apt-get install chromium")
     return path
+
+
+@pytest.fixture(scope="session")
+def real_quarto() -> Path:
+    """The real Quarto. Its package downloads it while it installs, so CI may lack it, and skips, loudly, even there."""
+    from pinmill.quarto import find_quarto
+
+    program = find_quarto(os.environ["PATH"])
+    return program or pytest.skip(NO_QUARTO)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
