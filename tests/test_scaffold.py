@@ -15,7 +15,7 @@ import pandas
 import pytest
 import yaml
 from pinmill.errors import DataError, ParameterError, ProjectError, SourceError
-from pinmill.scaffold import FILES, make_project, name_workflow, read_table
+from pinmill.scaffold import FILES, SITE, make_project, name_workflow, read_table
 
 if TYPE_CHECKING:
     from conftest import Workplace
@@ -28,8 +28,8 @@ NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout, built from a copy: a build leaves files beside its sources."""
     copy, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("lib", "notebooks", "params"):
-        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")
+    for name in ("lib", "notebooks", "params", "reports"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*", "_pages", "_site")
         shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.lock", ".env.example"):
         shutil.copy(ROOT / name, copy)
@@ -89,11 +89,19 @@ def test_the_wheel_holds_each_notebook_as_it_is_in_the_repository(wheel: Path, n
         assert archive.read(f"pinmill/template/notebooks/{name}") == (ROOT / "notebooks" / name).read_bytes()
 
 
+@pytest.mark.parametrize("name", SITE)
+def test_the_wheel_and_a_new_project_hold_the_sources_of_the_website(wheel: Path, tmp_path: Path, name: str) -> None:
+    make_project(tmp_path / "demo", None)
+    with zipfile.ZipFile(wheel) as archive:
+        found = archive.read(f"pinmill/template/{name}")
+    assert (found, (tmp_path / "demo" / name).read_bytes()) == ((ROOT / name).read_bytes(),) * 2
+
+
 def test_the_repository_holds_each_of_these_files_once() -> None:
     listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-s"], capture_output=True, text=True, check=True).stdout
     blobs = [line.split("\t") for line in listed.splitlines()]
     copied = [path for mode, path in blobs if mode.split()[0] != "120000" and "/template/" in path]
-    assert not [path for path in copied if path.endswith((".ipynb", ".lock", ".yaml"))]
+    assert not [path for path in copied if path.endswith((".ipynb", ".lock", ".yaml", ".yml", ".scss"))]
 
 
 def test_a_project_from_the_wheel_runs_at_once(elsewhere: Path, tmp_path: Path) -> None:

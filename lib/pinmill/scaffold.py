@@ -1,4 +1,4 @@
-"""A project of one's own, made whole from the installed package: notebooks, params, schedule, Makefile and lock."""
+"""A project of one's own, made whole from the installed package: notebooks, params, reports, schedule, lock."""
 
 import os
 import re
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 TEMPLATE = Path(__file__).parent / "template"
-FILES = ("README.md", "Makefile", "schedule.cron", "requirements.lock", ".gitignore", ".env.example")
+SITE = ("reports/README.md", "reports/_quarto.yml", "reports/pinmill.scss", "reports/dark.scss")
+FILES = ("README.md", "Makefile", "schedule.cron", "requirements.lock", ".gitignore", ".env.example", *SITE)
 DEMO = "docstrings"
 PACKED = (".gz", ".zip")
 TABULAR = {"notebooks": {"train": "notebooks/02-train-tabular.ipynb"}}
@@ -102,7 +103,7 @@ def make_project(target: Path, table: Table | None) -> str:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         root = Path(folder) / "project"
         shutil.copytree(TEMPLATE / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".*"))
-        for name in ("params", "data") if table else ("params",):
+        for name in ("params", "reports", "data") if table else ("params", "reports"):
             (root / name).mkdir()
         for name in FILES:
             text = (TEMPLATE / name.lstrip(".")).read_text(encoding="utf-8").replace("{workflow}", workflow)
