@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode, v4
@@ -20,12 +21,13 @@ from pinmill.project import Project
 from pinmill.runs import RunRecord, read_records
 from pinmill.version import now_utc
 
+SUBTITLE = "Each workflow with its champion, its last run and its trend; times are UTC"
+SOURCE = "the board and the records of runs"
 PAGES = {"model-card": "Model card", "evaluation": "Evaluation", "training": "Training", "data": "Data"}
 ENDINGS = {"failed": "failed", "rejected": "was rejected", "interrupted": "was interrupted"}
 ENDINGS |= {"running": "is at work", "unreadable": "cannot be read"}
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # what may stand in an address
-RECENT, FEW = 30, 3  # candidates in a trend; metrics, names and problems that are told
-LONGEST = 300  # characters of an error
+RECENT, FEW, LONGEST = 30, 3, 300  # candidates in a trend; metrics, names or problems told; characters of an error
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="240" height="48" viewBox="0 0 240 48" fill="#2f6f9f">'
     '<polyline points="{}" fill="none" stroke="#2f6f9f" stroke-width="1.5"/>{}</svg>'
@@ -53,12 +55,8 @@ def read_index(project: Project) -> Page:
     """The index as things stand now; what is damaged in one workflow is said there, and hides no other."""
     every = [read_overview(project, workflow) for workflow in project.workflows()]
     cells = [v4.new_markdown_cell(show_all(every)), *(cell for each in every for cell in show_workflow(each))]
-    told = {
-        "subtitle": "Each workflow with its champion, its last run and its trend; times are UTC",
-        "lead": tell_all(every),
-    }
-    made, source = f"{now_utc():%Y-%m-%d %H:%M}", "the board and the records of runs"
-    return Page("index", v4.new_notebook(cells=cells if every else []), "Models", **told, made=made, source=source)
+    notebook, made = v4.new_notebook(cells=cells if every else []), f"{now_utc():%Y-%m-%d %H:%M}"
+    return Page("index", notebook, "Models", SUBTITLE, made=made, source=SOURCE, lead=tell_all(every))
 
 
 def read_overview(project: Project, workflow: str) -> Overview:
@@ -83,8 +81,7 @@ def read_overview(project: Project, workflow: str) -> Overview:
         problems += params.problems
     if not WORKFLOW.fullmatch(workflow):
         return Overview(workflow, title, problems)
-    records = attempt(read_records, project.runs_folder(workflow)) or ()
-    run = next((run for run in records if run.status != "skipped"), None)  # the run that was in its way tells more
+    run = attempt(find_last, project.runs_folder(workflow))
     champion, decisions = attempt(read_champion, board, workflow), attempt(board.versions, f"{workflow}-metrics") or []
     recent, scores = read_scores(decisions[-RECENT:]), {}
     if champion:
@@ -98,13 +95,17 @@ def read_overview(project: Project, workflow: str) -> Overview:
     return Overview(workflow, title, [*dict.fromkeys(problems)], champion, scores, recent, run, pages)
 
 
+def find_last(folder: Path) -> RunRecord | None:
+    """The last run, but for those that were skipped as it was in their way."""
+    return next((run for run in read_records(folder) if run.status != "skipped"), None)
+
+
 def keep_scores(headline: Any) -> Scores:
     """What a notebook gave as headline metrics, without those that have no value."""
     kept = {}
     for name, score in headline.items() if isinstance(headline, Mapping) else ():
-        value, low, high = (
-            score.get(part) if isinstance(score, Mapping) else None for part in ("value", "low", "high")
-        )
+        known = score if isinstance(score, Mapping) else {}
+        value, low, high = map(known.get, ("value", "low", "high"))
         if isinstance(value, int | float) and isfinite(value):
             span = "not known" if low is None else f"{format_value(low)} to {format_value(high)}"
             kept[METRICS.get(name, (str(name),))[0]] = value, span
@@ -119,10 +120,8 @@ def tell_all(every: Sequence[Overview]) -> Markdown:
     have = f"{n or 'None'} of {len(every)} workflow{'s' * (len(every) > 1)} {'have' if n > 1 else 'has'} a champion"
     groups = {f"the last run of {{}} {ENDINGS[end]}": [w for w in runs if runs[w] == end] for end in ENDINGS}
     groups["not all of {} can be read"] = [each.workflow for each in every if each.problems]
-    some = [
-        (said, group if len(group) <= FEW else [f"{len(group)} workflows"]) for said, group in groups.items() if group
-    ]
-    said = [said.format(" and ".join(map(escape, names))) for said, names in some]
+    told = {said: g if len(g) <= FEW else [f"{len(g)} workflows"] for said, g in groups.items() if g}
+    said = [said.format(" and ".join(map(escape, names))) for said, names in told.items()]
     return Markdown("; ".join([have, *(said or ["every last run succeeded" if runs else "nothing has run yet"])]) + ".")
 
 
@@ -148,11 +147,8 @@ def show_workflow(each: Overview) -> list[NotebookNode]:
         against = ", though the gate had not passed it" * champion.override
         since = f"{champion.when[:16].replace('T', ' ')}, {did} by {champion.by}{against}"
         facts["Champion"] = code(champion.version)
-        facts |= {
-            **(dict(islice(scores.items(), FEW)) or {"Scores": "not recorded"}),
-            "Since": since,
-            "Why": champion.why,
-        }
+        facts |= dict(islice(scores.items(), FEW)) or {"Scores": "not recorded"}
+        facts |= {"Since": since, "Why": champion.why}
     nothing = "; nothing was new" * bool(run and {stage.status for stage in run.stages} == {"reused"})
     facts["Last run"] = f"{tell_run(run)}{nothing}"
     if run and (went := " ".join(run.reasons) if run.status == "rejected" else run.error.strip().partition("\n")[0]):
