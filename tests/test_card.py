@@ -13,7 +13,7 @@ from pinmill.metrics import METRICS
 ROOT = Path(__file__).parent.parent
 MODEL = {
     "task": "binary",
-    "structure": [{"class": "TfidfVectorizer"}, {"class": "LogisticRegression"}],
+    "described": "A linear model",
     "classes": ["ham", "spam"],
     "hyperparameters": {"logisticregression__C": 4, "logisticregression__class_weight": None},
     "prototype": {"text": {"type": "text", "nullable": False}},
@@ -91,7 +91,7 @@ def test_details_hold_run_code_cost_settings_and_inputs():
     assert read(details).splitlines() == [
         "Version | 20251120T101530Z-1a9xk",
         "SHA-256 | " + "ab" * 32,
-        "Kind of model | LogisticRegression",
+        "Kind of model | A linear model",
         "Task | binary",
         "Classes | ham, spam",
         "Run | 20251120T101502Z-4fk2a",
@@ -288,7 +288,7 @@ def test_a_clean_record_adds_no_caveat():
 def test_hostile_facts_are_text_in_every_section():
     evil = "{{< env X >}}|<b>`$*"
     model = {"task": evil, "classes": [evil], "hyperparameters": {evil: evil}, "cv_scores": {evil: [1.0]}}
-    model |= {"prototype": {evil: {"type": evil, "nullable": False}}, "telling": {evil: [evil]}}
+    model |= {"prototype": {evil: {"type": evil, "nullable": False}}, "telling": {evil: [evil]}, "described": evil}
     data = {"rows": 2, "train": 1, "test": 1, "classes": {evil: 1}, "dropped": {evil: 1}, "source": evil}
     data |= {"source_sha256": evil, "split": evil}
     pin = {"kind": evil, "name": evil, "version": evil, "sha256": evil}

@@ -81,7 +81,7 @@ def details(model: Facts, lineage: Facts, *, version: str = "", sha256: str = ""
     facts = {
         "Version": version and code(version),
         "SHA-256": sha256 and code(sha256),
-        "Kind of model": [part["class"] for part in model.get("structure") or []][-1:],
+        "Kind of model": model.get("described"),
         "Task": model.get("task"),
         "Classes": model.get("classes") or (model.get("task") == "regression" and "none, as it predicts an amount"),
         "Run": lineage.get("run") and code(lineage["run"]),
