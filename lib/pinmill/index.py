@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode, v4
@@ -81,7 +80,8 @@ def read_overview(project: Project, workflow: str) -> Overview:
         problems += params.problems
     if not WORKFLOW.fullmatch(workflow):
         return Overview(workflow, title, problems)
-    run = attempt(find_last, project.runs_folder(workflow))
+    folder = project.runs_folder(workflow)  # of a run that was skipped, the one that was in its way tells
+    run = attempt(lambda: next((run for run in read_records(folder) if run.status != "skipped"), None))
     champion, decisions = attempt(read_champion, board, workflow), attempt(board.versions, f"{workflow}-metrics") or []
     recent, scores = read_scores(decisions[-RECENT:]), {}
     if champion:
@@ -90,14 +90,8 @@ def read_overview(project: Project, workflow: str) -> Overview:
         found = recent if champion.sha256 in recent else read_scores(decisions[first : first + FEW])
         scores = found.get(champion.sha256, {})
     rejected = [f"{workflow}/{run.run}"] if run and run.status == "rejected" and RUN.fullmatch(run.run) else []
-    folders = {folder: project.pages / folder for folder in (workflow, *rejected)}
-    pages = {folder: [n for n in PAGES if (path / f"{n}.html").is_file()] for folder, path in folders.items()}
+    pages = {f: [n for n in PAGES if (project.pages / f / f"{n}.html").is_file()] for f in (workflow, *rejected)}
     return Overview(workflow, title, [*dict.fromkeys(problems)], champion, scores, recent, run, pages)
-
-
-def find_last(folder: Path) -> RunRecord | None:
-    """The last run, but for those that were skipped as it was in their way."""
-    return next((run for run in read_records(folder) if run.status != "skipped"), None)
 
 
 def keep_scores(headline: Any) -> Scores:
