@@ -16,10 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pypandoc
-import yaml
-from bs4 import BeautifulSoup
-
 SHORTCODE = re.compile(r"\{\{<\s*(.+?)\s*>\}\}", re.DOTALL)
 READER = "markdown+autolink_bare_uris+tex_math_single_backslash+emoji"  # more than Quarto reads by default
 SUFFIX = {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg"}
@@ -32,6 +28,8 @@ def obey(text: str) -> str:
 
 def split_options(lines: list[str]) -> tuple[dict[str, Any], str]:
     """The `#|` lines at the top of a cell, and its code."""
+    import yaml
+
     count = next((number for number, line in enumerate(lines) if not line.startswith("#|")), len(lines))
     return yaml.safe_load("\n".join(line[2:].strip() for line in lines[:count])) or {}, "\n".join(lines[count:])
 
@@ -91,6 +89,8 @@ def walk(node: Any) -> Any:
 
 def run_pandoc(text: str, *arguments: str, cwd: Path) -> str:
     """What Pandoc makes of a text."""
+    import pypandoc
+
     command = [pypandoc.get_pandoc_path(), *arguments]
     return subprocess.run(command, input=text, cwd=cwd, capture_output=True, text=True, check=True).stdout
 
@@ -108,6 +108,8 @@ def render(file: Path, root: Path, title: str) -> tuple[str, str]:
 
 def index(address: str, page: str) -> Iterator[dict[str, str]]:
     """What the search finds of a page."""
+    from bs4 import BeautifulSoup
+
     soup = BeautifulSoup(page, "html.parser")
     found = {"objectID": address, "href": address, "title": soup.h1.get_text(), "section": ""}
     yield {**found, "text": soup.body.get_text(" ", strip=True)}
@@ -119,7 +121,6 @@ def main() -> None:
     if sys.argv[1:] != ["render", ".", "--to", "html", "--no-execute"] or names != {"PATH", "HOME", "QUARTO_PYTHON"}:
         sys.exit(f"ERROR: unknown command {sys.argv[1:]} or environment {sorted(names)}")
     root = Path.cwd()
-    config = yaml.safe_load((root / "_quarto.yml").read_text())
     order = (root / "stand-in.scss").read_text().split() if (root / "stand-in.scss").is_file() else ["work"]
     files = sorted(root.rglob("*.ipynb"))
     for number, file in enumerate(files, start=1):
@@ -130,6 +131,9 @@ def main() -> None:
         time.sleep(600)
     if order[0] == "fail":
         sys.exit(f"ERROR: YAMLError: \x1b[31mbad indentation\x1b[39m {' '.join(order[1:])} in {root}/index.ipynb")
+    import yaml
+
+    config = yaml.safe_load((root / "_quarto.yml").read_text())
     pages = dict(render(file, root, config["website"]["title"]) for file in files)
     if order[0] == "forget":
         pages.pop(order[1])

@@ -371,8 +371,8 @@ def has_ended(pid: int) -> bool:
 
 def test_after_the_timeout_everything_that_quarto_started_is_ended(stand_in, site, temporary, tmp_path):
     tell(site, "hang", str(tmp_path / "child"))
-    with pytest.raises(ReportError, match=r"^Quarto was not done after 3 seconds\. The pages were: index\."):
-        render(stand_in, make_page("index"), site=site, timeout=3)
+    with pytest.raises(ReportError, match=r"^Quarto was not done after 5 seconds\. The pages were: index\."):
+        render(stand_in, make_page("index"), site=site, timeout=5)
     pid, folder = (tmp_path / "child").read_text().split()
     while not has_ended(int(pid)):
         time.sleep(0.01)
