@@ -99,9 +99,9 @@ def test_the_outcome_ends_the_first_line_of_a_page_that_tells_of_the_decision(tm
     assert read(tmp_path, front(pinmill=pinmill), cell, outcome="promoted").lead == lead
 
 
-def test_of_the_first_prose_the_list_for_those_who_open_the_notebook_is_left_out(tmp_path):
+def test_of_the_first_prose_title_and_list_are_for_those_who_open_the_notebook(tmp_path):
     first = v4.new_markdown_cell("# T\n\nPromise.\n\n- **Reads** x\n- **Writes** y\n\nMore.")
-    assert body(read(tmp_path, front(), first, v4.new_markdown_cell("- a\n- b"))) == ["# T\n\nPromise.", "- a\n- b"]
+    assert body(read(tmp_path, front(), first, v4.new_markdown_cell("- a\n- b"))) == ["Promise.", "- a\n- b"]
 
 
 def test_code_is_shown_only_where_it_is_asked_for_and_injected_values_never(tmp_path):

@@ -20,7 +20,7 @@ from pinmill.notebook import read_front_matter, read_tags
 PREFERENCE = ("text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")  # never text/html
 WIDGET = "application/vnd.jupyter.widget-view+json"
 OPTION = re.compile(r"^#\| ?(.*)\n?", re.MULTILINE)
-LIST = re.compile(r"\n+[-*] ")
+PROMISE = re.compile(r"\A(?:# [^\n]*\n+)?(.*?)(?:\n+[-*] .*)?\Z", re.DOTALL)
 UNSHOWN = {"papermill-error-cell-tag", "injected-parameters"}
 ORIGIN = "## Where this page comes from"
 
@@ -100,7 +100,7 @@ def arrange(cells: list[NotebookNode], *, echo: bool = False) -> list[NotebookNo
     end = [clean_cell(cell, echo=echo) for cell, tags in shown if "appendix" in tags]
     body, end = ([cell for cell in part if cell.source or cell.get("outputs")] for part in (body, end))
     if body and body[0].cell_type == "markdown":
-        body[0].source = LIST.split(body[0].source)[0]  # the promise, without what is read, written and taken
+        body[0].source = PROMISE.sub(r"\1", body[0].source)  # without title, and what is read, written and taken
     return [*body, v4.new_markdown_cell(ORIGIN), *end] if end else body
 
 

@@ -81,7 +81,6 @@ def publish_champion(project: Project, workflow: str) -> str:
 
     When no run left its notebooks, the pages of the former champion are removed: they would tell of another model.
     """
-    from pinmill.errors import PinmillError
     from pinmill.report import choose_engine, render_pages, update_index, write_pages
 
     try:
@@ -91,8 +90,8 @@ def publish_champion(project: Project, workflow: str) -> str:
         for old in {*project.pages_folder(workflow).glob("*.html")} - {*written}:
             old.unlink()
         update_index(project, engine)
-    except (PinmillError, OSError) as error:
-        return f"the pages were not rendered: {error}"
+    except Exception as error:  # the champion has moved: a page, whatever is wrong with it, must not deny it
+        return f"the pages were not rendered: {error or type(error).__name__}"
     return ""
 
 
