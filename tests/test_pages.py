@@ -166,9 +166,10 @@ def test_report_says_what_is_wrong(small_trained: Workplace, words, code, told) 
 
 
 def test_report_of_a_workflow_without_a_run_says_how_to_start_one(small: Workplace) -> None:
-    assert "small has no finished run yet. Start one with: pinmill run small" in small.pinmill(
-        "report", "small", code=4
-    ).stderr
+    assert (
+        "small has no finished run yet. Start one with: pinmill run small"
+        in small.pinmill("report", "small", code=4).stderr
+    )
     assert "reports/_pages/index.html" in small.pinmill("report").stdout  # the index is there also then
 
 

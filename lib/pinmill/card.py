@@ -4,6 +4,7 @@ Pure: plain dicts of facts in, Markdown out. What a machine can know is computed
 from the params, and where that is empty a loud box says who writes it and where. The notebook has the headings.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
@@ -37,9 +38,15 @@ METRICS = {  # readable name, meaning, what a perfect score is
     "rmse": ("Root mean squared error", "How far off it is, large misses counting more, in the label's unit", "0"),
 }
 NAMES = {name: readable for name, (readable, *_) in METRICS.items()}
+NAMED = re.compile(rf"\b({'|'.join(METRICS)})(?= (?:[-+\d]|has no value))")  # in a sentence of the gate
 SCORED = ("metrics", "baseline", "champion")  # parts of the results: rows of {metric, value, low, high, n}
 INTERVAL = "95 % interval"
 RIGHT = (INTERVAL, "Best", "Rows", "Share")  # columns of digits in text
+
+
+def in_words(reason: str) -> str:
+    """What the gate said, with the names that people read for metrics."""
+    return NAMED.sub(lambda found: NAMES[found[0]], reason)
 
 
 def human_part(name: str, text: str, *, workflow: str) -> Markdown:
@@ -162,7 +169,7 @@ def quantitative_analyses(model: Facts, results: Facts) -> Markdown:
         _show_slices(results["slices"], "by slice") if results["slices"] else "",
         _show_slices(both, "where two slices meet") if (both := results.get("intersections")) else "",
         _table("Cross-validation within the training rows", ["Metric", "Mean", "Lowest", "Highest", "Folds"], folds),
-        callout(bullets(decision["reasons"]), kind, title=verdict),
+        callout(bullets(map(in_words, decision["reasons"])), kind, title=verdict),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nbformat import NotebookNode, v4
 
-from pinmill.card import INTERVAL, METRICS
+from pinmill.card import INTERVAL, METRICS, in_words
 from pinmill.champion import Champion, read_champion
 from pinmill.errors import PinmillError
 from pinmill.markdown import Markdown, bullets, callout, code, escape, format_value, join, table, value_list
@@ -128,7 +128,10 @@ def show_all(every: Sequence[Overview]) -> Markdown:
         nothing = "not scored" if each.champion else "none yet", ("", None)
         metric, (value, span) = next(iter(each.scores.items()), nothing)
         told = {"Champion": f"{metric} {format_value(value)}".strip(), INTERVAL: span}
-        rows.append({"Workflow": name, "Title": each.title, **told, "Last run": tell_run(each.run, until=10)})
+        status, _, day = tell_run(each.run, until=10).partition(", ")
+        rows.append(
+            {"Workflow": name, "Title": each.title, **told, "Last run": status, "On": day.replace("-", "\u2011")}
+        )
     return table(rows, right=("Champion", INTERVAL))
 
 
@@ -142,11 +145,11 @@ def show_workflow(each: Overview) -> list[NotebookNode]:
         since = f"{champion.when[:16].replace('T', ' ')}, {did} by {champion.by}{against}"
         facts["Champion"] = code(champion.version)
         facts |= dict(islice(scores.items(), FEW)) or {"Scores": "not recorded"}
-        facts |= {"Since": since, "Why": champion.why}
+        facts |= {"Since": since, "Why": in_words(champion.why)}
     nothing = "; nothing was new" * bool(run and {stage.status for stage in run.stages} == {"reused"})
     facts["Last run"] = f"{tell_run(run)}{nothing}"
     if run and (went := " ".join(run.reasons) if run.status == "rejected" else run.error.strip().partition("\n")[0]):
-        facts["What happened"] = went[:LONGEST]
+        facts["What happened"] = in_words(went[:LONGEST])
     for folder, names in each.pages.items():
         links = Markdown(" · ".join(f"[{PAGES[name]}]({folder}/{name}.html)" for name in names))
         facts |= {f"Pages{' of the rejected run' * (folder != each.workflow)}": links} if names else {}
@@ -162,22 +165,22 @@ def tell_run(run: RunRecord | None, *, until: int = 16) -> str:
 
 
 def show_trend(each: Overview) -> list[NotebookNode]:
-    """The figure of the first metric over the last candidates; nothing without any."""
+    """The figure of the first metric over the last candidates; nothing while there are fewer than two."""
     metric = next((name for scores in (each.scores, *reversed(each.candidates.values())) for name in scores), "")
     values = {sha256: scores[metric][0] for sha256, scores in each.candidates.items() if metric in scores}
-    if not values:
+    if len(values) < 2:
         return []
     sha256s, shown = [*values], [*map(format_value, values.values())]
     place = sha256s.index(each.champion.sha256) if each.champion and each.champion.sha256 in values else None
-    ends = f"{len(shown)} candidates: first {shown[0]}, last {shown[-1]}" if shown[1:] else f"one candidate: {shown[0]}"
-    said = f"{metric} of {ends}{'; the large dot is the champion' * (place is not None)}"
+    ends = f"first {shown[0]}, last {shown[-1]}"
+    said = f"{metric} of {len(shown)} candidates: {ends}{'; the large dot is the champion' * (place is not None)}"
     return [figure(draw_trend([*values.values()], champion=place), caption=escape(said), alt=f"Trend of {said}")]
 
 
 def draw_trend(values: Sequence[float], *, champion: int | None) -> str:
-    """SVG of a line through `values`, with a dot for each and a larger one for that of the champion."""
+    """SVG of a line through two `values` or more, with a dot for each and a larger one for that of the champion."""
     low, spread, last = min(values), max(values) - min(values), len(values) - 1
-    xs = [MARGIN + (n / last if last else 0.5) * (WIDTH - 2 * MARGIN) for n in range(len(values))]
+    xs = [MARGIN + n / last * (WIDTH - 2 * MARGIN) for n in range(len(values))]
     ys = [HEIGHT - MARGIN - ((v - low) / spread if spread else 0.5) * (HEIGHT - 2 * MARGIN) for v in values]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
     sizes = [5 if n == champion else 2 for n in range(len(values))]

@@ -164,13 +164,15 @@ class Run:
 
     def show_decision(self, decision: "Decision", version: str) -> "Markdown":
         """The gate's decision about a model version and, outside the runner, how to act on it."""
+        from pinmill.card import in_words
         from pinmill.markdown import callout
 
         verdict = "passes the gate" if decision.passed else "does not pass the gate"
-        text = f"Candidate {version} {verdict}. " + " ".join(decision.reasons)
+        text = f"Candidate {version} {verdict}. {in_words(' '.join(decision.reasons))}"
         if decision.passed and not self.scheduled:
             text += f" To make it the champion: pinmill promote {self.workflow} {version} --why '…'"
-        return callout(text, kind="tip" if decision.passed else "warning")
+        title = "Passed" if decision.passed else "Rejected"
+        return callout(text, kind="tip" if decision.passed else "warning", title=title)
 
     def _name(self, kind: str) -> str:
         if kind not in self.stage.writes:
