@@ -129,9 +129,7 @@ def show_all(every: Sequence[Overview]) -> Markdown:
         metric, (value, span) = next(iter(each.scores.items()), nothing)
         told = {"Champion": f"{metric} {format_value(value)}".strip(), INTERVAL: span}
         status, _, day = tell_run(each.run, until=10).partition(", ")
-        rows.append(
-            {"Workflow": name, "Title": each.title, **told, "Last run": status, "On": day.replace("-", "\u2011")}
-        )
+        rows.append({"Workflow": name, "Title": each.title, **told, "Last run": status, "On": day})
     return table(rows, right=("Champion", INTERVAL))
 
 
