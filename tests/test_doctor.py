@@ -157,7 +157,7 @@ def test_quarto_is_found_on_the_path_or_missed_with_a_warning(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
-    monkeypatch.setenv("PATH", str(tmp_path))
+    project = with_settings(project, PATH=str(tmp_path))
     assert doctor.quarto(project).level == "warning"
     (tmp_path / "quarto").write_text("#!/bin/sh\n")
     (tmp_path / "quarto").chmod(0o755)

@@ -15,8 +15,11 @@ Found = Mapping[str, Any]  # what `read_comparison` returns
 
 BETTER = {"a": "A is better", "b": "B is better", "": "no clear difference"}
 SIGN = "A positive difference means that B is better; it is clear when its interval does not hold 0."
-DATA = {"added": "Inputs that only B's data has", "removed": "Inputs that only A's data has"}
-DATA |= {"relabelled": "Inputs that have another label in B's data"}
+DATA = {
+    "added": "Inputs that only B's data has",
+    "removed": "Inputs that only A's data has",
+    "relabelled": "Inputs that have another label in B's data",
+}
 HASH = re.compile(r"[0-9a-f]{64}")
 
 

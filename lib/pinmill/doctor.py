@@ -102,8 +102,10 @@ def kernel(project: Project) -> Finding:
 
 
 def quarto(project: Project) -> Finding:
-    """Is Quarto there? The extra `quarto` puts it beside the interpreter."""
-    program = shutil.which("quarto", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    """Is Quarto there, on PATH or beside the interpreter, where the extra `quarto` puts it?"""
+    from pinmill.quarto import find_quarto
+
+    program = find_quarto(project.settings.get("PATH", ""))
     wrong = [] if program else ["Quarto is not found, so nbconvert renders the pages"]
     return grade(wrong, "pip install quarto-cli", f"{program}", level="warning")
 

@@ -23,8 +23,13 @@ from pinmill.version import now_utc
 SUBTITLE = "Each workflow with its champion, its last run and its trend; times are UTC"
 SOURCE = "the board and the records of runs"
 PAGES = {"model-card": "Model card", "evaluation": "Evaluation", "training": "Training", "data": "Data"}
-ENDINGS = {"failed": "failed", "rejected": "was rejected", "interrupted": "was interrupted"}
-ENDINGS |= {"running": "is at work", "unreadable": "cannot be read"}
+ENDINGS = {
+    "failed": "failed",
+    "rejected": "was rejected",
+    "interrupted": "was interrupted",
+    "running": "is at work",
+    "unreadable": "cannot be read",
+}
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # what may stand in an address
 RECENT, FEW, LONGEST = 30, 3, 300  # candidates in a trend; metrics, names or problems told; characters of an error
 SVG = (
