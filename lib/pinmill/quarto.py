@@ -98,6 +98,8 @@ def copy_page(page: Page) -> NotebookNode:
     for cell in page.notebook.cells:
         is_code = cell.cell_type == "code"
         cells.append(copy_code(cell) if is_code else v4.new_markdown_cell(disarm(heading.sub("", cell.source))))
+    told = f"Made by Pinmill from {page.source}" + f", finished {page.made} UTC" * bool(page.made)
+    cells.append(v4.new_markdown_cell(f"::: {{.source}}\n{escape(told)}.\n:::" * bool(page.source)))
     shown = [cell for cell in cells if cell.source or cell.get("outputs")]
     for number, cell in enumerate(shown):
         cell.id = f"cell-{number}"
@@ -107,7 +109,7 @@ def copy_page(page: Page) -> NotebookNode:
 def make_front(page: Page) -> str:
     """The front matter of a copy. Pandoc reads its texts as Markdown, so they are escaped."""
     title = f"{page.title} · {page.subject}" if page.subject else page.title
-    date = page.made if re.fullmatch(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?", page.made) else ""
+    date = page.made[:10] if re.match(r"\d{4}-\d\d-\d\d\b", page.made) else ""
     told = {"title": escape(title), "subtitle": escape(page.subtitle), "date": date, "lang": "en"}
     return "\n".join(["---", *write_yaml(told | {"execute": {"enabled": False, "echo": False}}), "---"])
 
