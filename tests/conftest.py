@@ -267,6 +267,15 @@ def real_quarto() -> Path:
     return program or pytest.skip(NO_QUARTO)
 
 
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program called `quarto` that plays the real one, see quarto_stand_in.py."""
+    program = tmp_path_factory.mktemp("bin") / "quarto"
+    program.write_text(f"#!{sys.executable}\n{Path(__file__).with_name('quarto_stand_in.py').read_text()}")
+    program.chmod(0o755)
+    return program
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say at the end, where it is read, what was not tested."""
     skipped = terminalreporter.stats.get("skipped", [])

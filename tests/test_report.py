@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from pinmill.report import Engine, Rendered, choose_engine, render_pages, write_
 if TYPE_CHECKING:
     from conftest import Workplace
 
+ROOT = Path(__file__).resolve().parent.parent
 NBCONVERT = Engine(None, "nbconvert")
 
 
@@ -120,6 +122,44 @@ def test_a_search_index_that_is_damaged_is_made_anew(project):
     (project.pages / "search.json").write_text("{")
     write_pages(project, Rendered({"search.json": json.dumps([entry("a.html", "a")]).encode()}))
     assert json.loads(stands(project)["search.json"]) == [entry("a.html", "a")]
+
+
+@pytest.fixture
+def with_quarto(small: Workplace, stand_in: Path) -> dict[str, str]:
+    """The PATH on which `small` finds Quarto; its website is there."""
+    shutil.copytree(ROOT / "reports", small.root / "reports", ignore=shutil.ignore_patterns("_pages"))
+    return {"PATH": f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_where_quarto_is_found_it_renders_what_a_run_leaves(small: Workplace, with_quarto: dict[str, str]) -> None:
+    said = small.pinmill("run", "small", **with_quarto)
+    (record,) = small.json("runs", "small")
+    assert "  pages     reports/_pages/index.html (rendered by Quarto)\n" in said.stdout
+    assert (record["rendered_by"], record["warnings"]) == ("Quarto", [])
+    names = ["index.html", f"small/{record['run']}/model-card.html", "small/model-card.html"]
+    assert sorted(stands(Project(small.root, {}))) == [names[0], "search.json", *names[1:]]
+    index = json.loads((small.root / "reports/_pages/search.json").read_text())
+    assert sorted({each["href"].partition("#")[0] for each in index}) == names
+    assert "navbar" in (small.root / "reports/_pages" / names[2]).read_text()
+    assert "navbar" not in small.pinmill("report", "small", "--engine", "nbconvert", **with_quarto).stdout
+    assert "navbar" not in (small.root / "reports/_pages" / names[2]).read_text()
+
+
+def test_quarto_that_fails_is_a_warning_and_the_old_pages_stay(small: Workplace, with_quarto: dict[str, str]) -> None:
+    small.pinmill("run", "small", **with_quarto)
+    card = small.root / "reports/_pages/small/model-card.html"
+    old = card.read_bytes()
+    (small.root / "reports/stand-in.scss").write_text("fail here")
+    done = small.pinmill("run", "small", "--set", "power=2", **with_quarto)
+    record = small.json("runs", "small")[0]
+    assert (record["status"], record["champion_after"], record["pages"]) == ("succeeded", record["candidate"], {})
+    assert "Quarto ended with exit code 1" in record["warnings"][0]
+    assert "the index was not rendered: Quarto ended with exit code 1" in done.stderr
+    assert card.read_bytes() == old
+    (small.root / "reports/stand-in.scss").unlink()
+    small.pinmill("run", "small", "--set", "power=2", **with_quarto)  # nothing changed, but the pages are due
+    assert list(small.json("runs", "small")[0]["pages"]) == ["model-card"]
+    assert card.read_bytes() != old
 
 
 def test_eight_at_once_leave_the_same_good_pages_as_one(trained: Workplace) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 if TYPE_CHECKING:
     from conftest import Workplace
 
+ROOT = Path(__file__).resolve().parent.parent
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -24,7 +27,8 @@ FLAGS = [
     "--disable-sync",
 ]
 STAGES = ["data", "training", "evaluation", "model-card"]
-PAGES = ["index", *STAGES, "comparison"]
+FOUR = ["index", *STAGES]
+PAGES = [*FOUR, "comparison"]
 HOSTILE = (
     "{{< env HOME >}} {{< include ../../../.env >}} ::: <script>pwned=1</script> $x$ | `c` *b* @fig-inputs 🎉 \"q' &lt;"
 )
@@ -68,6 +72,16 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, trained_once: Workplace) -
     run = place.json("runs", "hostile")[0]
     assert run["status"] in ("succeeded", "rejected")
     return {"index": folder / "index.html", **{name: place.root / path for name, path in run["pages"].items()}}
+
+
+@pytest.fixture(scope="module")
+def by_quarto(real_quarto: Path, site: dict[str, Path], trained_once: Workplace, tmp_path_factory) -> dict[str, Path]:
+    """The pages of the same runs, rendered by the real Quarto."""
+    before, root = site["index"].parents[2], tmp_path_factory.mktemp("quarto") / "project"
+    place = type(trained_once)(before).copy(root)
+    shutil.copytree(ROOT / "reports", root / "reports", ignore=shutil.ignore_patterns("_pages"), dirs_exist_ok=True)
+    place.pinmill("report", "--engine", "quarto", PATH=f"{real_quarto.parent}{os.pathsep}{os.environ['PATH']}")
+    return {name: root / site[name].relative_to(before) for name in FOUR}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +136,18 @@ def test_contents_lead_to_what_they_name(browser, site, name):
         links.nth(number).click()
         assert page.locator(":target").inner_text() == links.nth(number).inner_text()
         assert 0 <= page.locator(":target").bounding_box()["y"] < 900
+
+
+@pytest.mark.quarto
+@pytest.mark.browser
+@pytest.mark.parametrize("name", FOUR)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_quarto_s_pages_ask_for_nothing_and_what_is_ours_in_them_has_no_barrier(browser, by_quarto, name, scheme):
+    page, events = visit(browser, by_quarto[name], color_scheme=scheme)
+    assert [event for event in events if not event.startswith("data:")] == [by_quarto[name].as_uri()]
+    assert by_quarto[name].stat().st_size < 5_000_000
+    found = Axe().run(page, context="main").response["violations"]
+    assert [(each["id"], each["help"]) for each in found if each["impact"] in ("serious", "critical")] == []
 
 
 @pytest.mark.browser
