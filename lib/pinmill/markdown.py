@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 Kind = Literal["note", "tip", "important", "warning", "caution"]  # the five that Quarto knows
 MAX_ROWS = 200  # a longer table is not read
-NUMBERS = ("integer", "floating", "mixed-integer-float")  # as pandas calls them
+BOOLEANS = ("bool", "bool_")  # the second is NumPy's, which is no subclass
 SEPARATED_FROM = 10_000  # below it no separators, so that a year is not 2,025
 SIGNS = re.compile(
     r"""[&<>{}|*_$\[\]#@~`\\^'"()+=:-]"""  # wherever they stand
@@ -86,18 +86,30 @@ def table(
     Columns of numbers, and those named in `right`, stand to the right. Rows after the 200th are only counted; values
     longer than `max_chars` end in "…".
     """
-    import pandas as pd
-    from pandas.api.types import infer_dtype
-
-    frame = pd.DataFrame(frame, dtype=object)
-    columns = [frame.iloc[:MAX_ROWS, place].tolist() for place in range(frame.shape[1])]
-    sides = [name in right or infer_dtype(values) in NUMBERS for name, values in zip(frame, columns, strict=True)]
+    if isinstance(frame, Sequence):
+        names = list(dict.fromkeys(name for row in frame for name in row))
+        columns = [[row.get(name) for row in frame[:MAX_ROWS]] for name in names]
+    else:
+        names = list(frame.columns)
+        columns = [frame.iloc[:MAX_ROWS, place].tolist() for place in range(frame.shape[1])]
+    sides = [name in right or is_numeric(values) for name, values in zip(names, columns, strict=True)]
     whole = [[format_value(value) for value in values] for values in columns]
     texts = [[t if len(t) <= max_chars else t[: max_chars - 1] + "…" for t in column] for column in whole]
     head = Markdown(f"**{escape(caption)}**") if caption else ""
     more = len(frame) - MAX_ROWS
     note = f"{more} more rows are not shown." if more > 0 else "" if len(frame) else "No rows."
-    return join(head, _pipe_table([*map(str, frame)], texts, sides) if columns else "", note)
+    return join(head, _pipe_table([*map(str, names)], texts, sides) if columns else "", note)
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value is None, NaN, NA or NaT, which pandas need not be imported for."""
+    return (isinstance(value, Real) and value != value) or type(value).__name__ in ("NoneType", "NAType", "NaTType")
+
+
+def is_numeric(values: Sequence[object]) -> bool:
+    """Whether all values but missing ones are numbers, and there is one; booleans are none."""
+    present = [value for value in values if not is_missing(value)]
+    return bool(present) and all(isinstance(v, Real) and type(v).__name__ not in BOOLEANS for v in present)
 
 
 def value_list(values: Mapping[str, object], *, digits: int = 3) -> Markdown:
@@ -111,10 +123,9 @@ def format_value(value: object, *, digits: int = 3) -> str:
 
     Numbers from 10,000 on have separators (years do not). A float that would be rounded to zero keeps one digit.
     """
-    is_nan = isinstance(value, Real) and value != value
-    if is_nan or type(value).__name__ in ("NoneType", "NAType", "NaTType"):  # pandas need not be imported for this
+    if is_missing(value):
         return "—"
-    if type(value).__name__ in ("bool", "bool_"):  # also NumPy's, which is no subclass
+    if type(value).__name__ in BOOLEANS:
         return "yes" if value else "no"
     if isinstance(value, Real):
         is_tiny = 0 < abs(value) < 0.5 * 10**-digits

@@ -189,17 +189,13 @@ class Run:
 
     def _repr_markdown_(self) -> str:
         """Run, parameters with where each comes from, and exact inputs, as Markdown."""
-        import pandas as pd
+        from pinmill.markdown import escape, join, table
 
-        from pinmill.markdown import escape, table
-
-        rows = [(name, self.parameters[name], self.origins[name]) for name in self.stage.declarations]
-        shown = pd.DataFrame(rows, columns=["parameter", "value", "from"], dtype=object)
-        pins = [(kind, pin.version, pin.sha256[:12]) for kind, pin in self.inputs.items()]
-        parts = [f"Run {escape(self.id)} of workflow {escape(self.workflow)}.", str(table(shown))]
-        if pins:
-            parts.append(str(table(pd.DataFrame(pins, columns=["input", "version", "SHA-256"]))))
-        return "\n\n".join(parts)
+        names, pins = self.stage.declarations, self.inputs.items()
+        rows = [{"parameter": n, "value": self.parameters[n], "from": self.origins[n]} for n in names]
+        inputs = [{"input": kind, "version": pin.version, "SHA-256": pin.sha256[:12]} for kind, pin in pins]
+        said = f"Run {self.id} of workflow {self.workflow}."
+        return join(escape(said), table(rows), table(inputs) if inputs else "")
 
 
 def warm_up() -> None:
