@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from bs4 import BeautifulSoup
-from pinmill.pages import page_path, tell_outcome
+from pinmill.pages import page_path, publish, tell_outcome
 from pinmill.project import Project
+from pinmill.report import Rendered
 
 if TYPE_CHECKING:
     from conftest import Workplace
@@ -44,7 +45,7 @@ def test_pages_stand_by_workflow_and_run(tmp_path: Path) -> None:
         ("succeeded", False, True, "it is the champion"),
         ("succeeded", False, False, "not promoted, as a rollback left it"),
         ("rejected", False, False, "rejected by the gate"),
-        ("rejected", False, True, "rejected by the gate"),
+        ("rejected", False, True, "rejected by the gate, yet the champion"),
     ],
 )
 def test_the_outcome_says_what_became_of_the_model(status, move, is_champion, outcome) -> None:
@@ -54,7 +55,8 @@ def test_the_outcome_says_what_became_of_the_model(status, move, is_champion, ou
 def test_a_run_leaves_its_pages_the_champion_s_and_the_index(small_trained: Workplace) -> None:
     record, folder = last_run(small_trained), small_trained.root / "reports/_pages"
     pages = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    assert pages == ["index.html", f"small/{record['run']}/model-card.html", "small/model-card.html"]
+    run = record["run"]
+    assert pages == ["index.html", "small/.champion.json", f"small/{run}/model-card.html", "small/model-card.html"]
     assert record["pages"] == {"model-card": f"reports/_pages/small/{record['run']}/model-card.html"}
     assert (record["outcome"], read(page(small_trained))) == ("promoted", {"lead": "Promoted.", "banner": None})
 
@@ -104,21 +106,100 @@ def test_the_stable_page_follows_the_champion(small_trained: Workplace) -> None:
     assert "Second card." in page(small_trained).read_text()
 
 
-def test_a_model_promoted_by_hand_over_the_gate_is_said_to_be(small_trained: Workplace) -> None:
-    small_trained.pinmill("run", "small", "--set", "score=0.1", "--set", "power=2", code=3)
+def test_a_model_promoted_by_hand_over_the_gate_is_not_said_to_be_no_champion(small_trained: Workplace) -> None:
+    rejected = ("--set", "score=0.1", "--set", "power=2")
+    small_trained.pinmill("run", "small", *rejected, code=3)
     words = ("--override", "--why", "the owner asked for it")
     small_trained.pinmill("promote", "small", last_run(small_trained)["candidate"], *words)
-    banner = "The gate rejected this model; it was promoted by hand. See: pinmill champion --history"
-    assert read(page(small_trained)) == {"lead": "Promoted by hand.", "banner": banner}
+    banner = "The gate rejected this model, yet it is the champion. See: pinmill champion --history"
+    told = {"lead": "Rejected by the gate, yet the champion.", "banner": banner}
+    assert read(page(small_trained)) == told
+    small_trained.pinmill("run", "small", *rejected, "--force", code=3)  # the same model, rejected again
+    assert read(small_trained.root / last_run(small_trained)["pages"]["model-card"]) == told
+    small_trained.pinmill("report", "small")
+    assert read(page(small_trained)) == told
+
+
+def test_a_model_that_a_rollback_left_and_that_is_promoted_by_hand_is_said_to_be(small_trained: Workplace) -> None:
+    small_trained.pinmill("run", "small", "--set", "power=2")
+    small_trained.pinmill("rollback", "small", "--why", "complaints")
+    small_trained.pinmill("run", "small", "--set", "power=2", "--force")
+    held = last_run(small_trained)
+    assert read(small_trained.root / held["pages"]["model-card"])["lead"] == "Not promoted, as a rollback left it."
+    small_trained.pinmill("promote", "small", held["candidate"], "--why", "all is well")
+    assert read(page(small_trained))["lead"] == "Promoted by hand."
 
 
 def test_pages_that_would_tell_of_another_model_are_removed(small_trained: Workplace) -> None:
     first = last_run(small_trained)
     small_trained.pinmill("run", "small", "--set", "power=2")
-    (small_trained.root / first["stages"][0]["executed"]).unlink()  # the first run cannot be shown any more
-    small_trained.pinmill("rollback", "small", "--why", "complaints")
+    for stage in first["stages"]:  # the first run cannot be shown any more
+        (small_trained.root / stage["executed"]).unlink()
+    done = small_trained.pinmill("rollback", "small", "--why", "complaints")
+    assert done.stderr == "pages are missing: no run of small is left to show its champion\n"
     assert not page(small_trained).exists()
-    assert page(small_trained, "index.html").is_file()
+    assert first["candidate"] in page(small_trained, "index.html").read_text()
+
+
+def break_card(place: Workplace) -> None:
+    """A model card that cannot be rendered, and a page beside it that can."""
+    place.edit("03-evaluate", "writes: [metrics]", "writes: [metrics]\n  page: evaluation")
+    place.edit("04-model-card", "hold()\nprint(", "#| fig-cap: [unclosed\nhold()\nprint(")
+
+
+def test_one_bad_page_costs_no_other_and_no_promotion(small_trained: Workplace) -> None:
+    break_card(small_trained)
+    done = small_trained.pinmill("run", "small", "--set", "power=2")
+    record, stable = last_run(small_trained), small_trained.root / "reports/_pages/small"
+    assert (record["status"], record["champion_after"]) == ("succeeded", record["candidate"])
+    assert list(record["pages"]) == ["evaluation"]
+    assert "04-model-card" in record["warnings"][0]
+    assert record["warnings"][0] in done.stderr
+    assert sorted(path.name for path in stable.glob("*.html")) == ["evaluation.html"]  # the card told of another model
+    assert "model-card.html" not in (stable / "evaluation.html").read_text()
+
+
+def test_when_no_page_can_be_put_in_place_the_index_knows_and_the_next_run_mends_it(
+    small_trained: Workplace, tmp_path: Path
+) -> None:
+    first = small_trained.json("champion", "small")["version"]
+    folder = small_trained.root / "reports/_pages/small"
+    folder.rename(tmp_path / "kept")
+    folder.write_text("a file where a folder is needed")
+    done = small_trained.pinmill("run", "small", "--set", "power=2")
+    assert "  card  " not in done.stdout
+    folder.unlink()
+    (tmp_path / "kept").rename(folder)
+    assert first in (folder / ".champion.json").read_text()
+    small_trained.pinmill("run", "small", "--set", "power=2")
+    second = last_run(small_trained)
+    assert (second["warnings"], list(second["pages"])) == ([], ["model-card"])
+    assert second["champion_after"] in (folder / ".champion.json").read_text()
+
+
+def test_promote_with_a_page_that_fails_still_brings_the_index_up_to_date(small_trained: Workplace) -> None:
+    first = last_run(small_trained)
+    small_trained.pinmill("run", "small", "--set", "power=2")
+    card = small_trained.root / first["stages"][3]["executed"]
+    card.write_text("{")
+    done = small_trained.pinmill("rollback", "small", "--why", "complaints")
+    assert "pages are missing: 04-model-card: " in done.stderr
+    assert first["candidate"] in page(small_trained, "index.html").read_text()
+    again = small_trained.pinmill("report", "small", "--run", first["run"], code=4)
+    assert "reports/_pages/index.html" in again.stdout
+    assert "pages are missing: 04-model-card: " in again.stderr
+
+
+def test_the_pages_of_an_older_champion_do_not_win_over_a_newer_one(small_trained: Workplace) -> None:
+    project = Project(small_trained.root, {})
+    first = last_run(small_trained)["candidate"]
+    rendered = Rendered({"small/model-card": b"of the first"})
+    small_trained.pinmill("run", "small", "--set", "power=2")  # while the first one's pages were being rendered
+    stable = page(small_trained).read_bytes()
+    assert publish(project, "small", rendered, first) == (
+        [], ["the champion of small was moved meanwhile, so its pages stay as they are"],
+    )  # fmt: skip
+    assert page(small_trained).read_bytes() == stable
 
 
 def test_a_failed_run_leaves_the_pages_and_is_told_in_the_index(small_trained: Workplace) -> None:
@@ -153,9 +234,9 @@ def test_report_renders_again_what_a_run_the_champion_and_the_index_show(small_t
     ("words", "code", "told"),
     [
         (["nowhere"], 2, "no workflow 'nowhere'"),
-        (["small", "--run", "zzzz"], 4, "0 runs of small begin or end with 'zzzz'. See: pinmill runs small"),
+        (["small", "--run", "zzzz"], 2, "0 runs of small begin or end with 'zzzz'. See: pinmill runs small"),
         (["--run", "2024"], 2, "--run needs the workflow whose run it is"),
-        (["small", "--engine", "word"], 4, "no engine 'word' (--engine, PINMILL_REPORT): auto, quarto, nbconvert"),
+        (["small", "--engine", "word"], 2, "no engine 'word' (--engine, PINMILL_REPORT): auto, quarto, nbconvert"),
         (["small", "--engine", "quarto"], 4, "pip install 'pinmill[quarto]'"),
     ],
 )

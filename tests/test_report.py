@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from nbformat import v4
 from pinmill import report
-from pinmill.errors import ReportError
+from pinmill.errors import ParameterError, ReportError
 from pinmill.page import Page
 from pinmill.project import Project
 from pinmill.report import Engine, Rendered, choose_engine, render_pages, write_pages
@@ -66,13 +66,13 @@ def test_the_engine_is_quarto_where_it_is_found_unless_another_is_asked_for(tmp_
 def test_an_engine_that_is_not_there_is_an_error_with_the_line_that_installs_it(project):
     with pytest.raises(ReportError, match=r"Quarto is not found .* pip install 'pinmill\[quarto\]'"):
         choose_engine(project, "quarto")
-    with pytest.raises(ReportError, match=r"no engine 'word'.*auto, quarto, nbconvert were expected"):
+    with pytest.raises(ParameterError, match=r"no engine 'word'.*auto, quarto, nbconvert were expected"):
         choose_engine(project, "word")
 
 
 def test_pages_are_written_below_the_folder_of_pages_and_nothing_else_is_left(project):
     written = write_pages(project, Rendered({"index": b"i", "w/r/data": b"d"}))
-    assert written == [project.pages / "index.html", project.pages / "w/r/data.html"]
+    assert written == ([project.pages / "index.html", project.pages / "w/r/data.html"], [])
     assert stands(project) == {"index.html": "i", "w/r/data.html": "d"}
 
 
@@ -86,20 +86,40 @@ def test_a_reader_keeps_the_page_that_he_opened(project):
 def test_pages_that_cannot_be_written_are_all_named_and_the_others_are_there(project):
     for blocked in ("a", "b"):
         (project.pages / f"{blocked}.html").mkdir(parents=True)
-    told = r"the page reports/_pages/a\.html cannot be written: Is a directory; the page reports/_pages/b\.html"
-    with pytest.raises(ReportError, match=told):
-        write_pages(project, Rendered({"a": b"a", "b": b"b", "c": b"c"}))
+    written, problems = write_pages(project, Rendered({"a": b"a", "b": b"b", "c": b"c"}, ("d: is missing",)))
+    assert written == [project.pages / "c.html"]
+    assert problems == ["d: is missing"] + [
+        f"the page reports/_pages/{name}.html cannot be written: Is a directory" for name in ("a", "b")
+    ]
     assert stands(project) == {"c.html": "c"}
 
 
-def test_a_page_that_is_too_large_is_told_and_the_old_one_stays(project, monkeypatch):
+def test_a_full_disk_changes_no_page_and_leaves_nothing_behind(tmp_path, small_disk):
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/_pages").symlink_to(small_disk)
+    project = Project(tmp_path, {})
+    write_pages(project, Rendered({"a": b"old", "b": b"old"}))
+    written, problems = write_pages(project, Rendered({"a": b"new", "b": b"x" * 3_000_000}))
+    assert (written, problems) == (
+        [], ["nothing can be written to reports/_pages: No space left on device. Look at the disk."],
+    )  # fmt: skip
+    assert stands(project) == {"a.html": "old", "b.html": "old"}
+
+
+def test_a_page_that_is_too_large_or_defective_is_told_and_costs_no_other(project, monkeypatch):
     write_pages(project, render_pages(project, [make_page("w/data")], NBCONVERT))
     old = stands(project)
     monkeypatch.setattr(report, "MAX_BYTES", 100_000)
-    drawn = {"image/svg+xml": "<svg>" + " " * 120_000 + "</svg>"}
-    rendered = render_pages(project, [make_page("w/data", drawn), make_page("w/other")], NBCONVERT)
-    with pytest.raises(ReportError, match=r"the page w/data would have 0\.2 MB, more than .*draw fewer points"):
-        write_pages(project, rendered)
+    pages = [
+        make_page("w/data", {"image/svg+xml": "<svg>" + " " * 120_000 + "</svg>"}),
+        make_page("w/bad", {"image/png": ""}),
+        make_page("w/other"),
+    ]
+    pages[1].notebook.cells[0].outputs[0].data = {"image/png": 7}
+    _, (bad, large) = write_pages(project, render_pages(project, pages, NBCONVERT))
+    assert bad.startswith("w/bad: ")
+    assert large.startswith("the page w/data would have 0.2 MB, more than ")
+    assert large.endswith("draw fewer points in its figures, or save them as PNG")
     assert stands(project)["w/data.html"] == old["w/data.html"]
     assert "Title of w/other" in stands(project)["w/other.html"]
 
@@ -110,7 +130,8 @@ def entry(href: str, text: str) -> dict[str, str]:
 
 def test_the_search_index_keeps_what_other_workflows_say_and_forgets_pages_that_are_gone(project):
     first = [entry("a/data.html#one", "old"), entry("a/data.html#two", "old"), entry("b/data.html", "b")]
-    rendered = {"a/data": b"", "b/data": b"", "search.json": json.dumps([*first, entry("gone.html", "g")]).encode()}
+    others = [entry("gone.html", "g"), entry("a/run/data.html", "of a run, which may hold no longer")]
+    rendered = {"a/data": b"", "b/data": b"", "a/run/data": b"", "search.json": json.dumps([*first, *others]).encode()}
     write_pages(project, Rendered(rendered))
     again = [entry("a/data.html#one", "new")]
     write_pages(project, Rendered({"a/data": b"", "search.json": json.dumps(again).encode()}))
@@ -120,7 +141,7 @@ def test_the_search_index_keeps_what_other_workflows_say_and_forgets_pages_that_
 def test_a_search_index_that_is_damaged_is_made_anew(project):
     write_pages(project, Rendered({"a": b""}))
     (project.pages / "search.json").write_text("{")
-    write_pages(project, Rendered({"search.json": json.dumps([entry("a.html", "a")]).encode()}))
+    write_pages(project, Rendered({"a": b"", "search.json": json.dumps([entry("a.html", "a")]).encode()}))
     assert json.loads(stands(project)["search.json"]) == [entry("a.html", "a")]
 
 
@@ -136,29 +157,40 @@ def test_where_quarto_is_found_it_renders_what_a_run_leaves(small: Workplace, wi
     (record,) = small.json("runs", "small")
     assert "  pages     reports/_pages/index.html (rendered by Quarto)\n" in said.stdout
     assert (record["rendered_by"], record["warnings"]) == ("Quarto", [])
-    names = ["index.html", f"small/{record['run']}/model-card.html", "small/model-card.html"]
-    assert sorted(stands(Project(small.root, {}))) == [names[0], "search.json", *names[1:]]
+    names = ["index.html", "small/model-card.html"]
+    own = f"small/{record['run']}/model-card.html"
+    assert sorted(stands(Project(small.root, {}))) == [
+        "index.html",
+        "search.json",
+        "small/.champion.json",
+        own,
+        names[1],
+    ]
     index = json.loads((small.root / "reports/_pages/search.json").read_text())
     assert sorted({each["href"].partition("#")[0] for each in index}) == names
-    assert "navbar" in (small.root / "reports/_pages" / names[2]).read_text()
+    assert "navbar" in (small.root / "reports/_pages" / names[1]).read_text()
     assert "navbar" not in small.pinmill("report", "small", "--engine", "nbconvert", **with_quarto).stdout
-    assert "navbar" not in (small.root / "reports/_pages" / names[2]).read_text()
+    assert "navbar" not in (small.root / "reports/_pages" / names[1]).read_text()
 
 
-def test_quarto_that_fails_is_a_warning_and_the_old_pages_stay(small: Workplace, with_quarto: dict[str, str]) -> None:
+def test_where_quarto_fails_nbconvert_stands_in_unless_quarto_was_asked_for(
+    small: Workplace, with_quarto: dict[str, str]
+) -> None:
     small.pinmill("run", "small", **with_quarto)
     card = small.root / "reports/_pages/small/model-card.html"
     old = card.read_bytes()
     (small.root / "reports/stand-in.scss").write_text("fail here")
-    done = small.pinmill("run", "small", "--set", "power=2", **with_quarto)
+    done = small.pinmill("run", "small", "--set", "power=2", **with_quarto, PINMILL_REPORT="quarto")
     record = small.json("runs", "small")[0]
     assert (record["status"], record["champion_after"], record["pages"]) == ("succeeded", record["candidate"], {})
     assert "Quarto ended with exit code 1" in record["warnings"][0]
     assert "the index was not rendered: Quarto ended with exit code 1" in done.stderr
     assert card.read_bytes() == old
-    (small.root / "reports/stand-in.scss").unlink()
-    small.pinmill("run", "small", "--set", "power=2", **with_quarto)  # nothing changed, but the pages are due
-    assert list(small.json("runs", "small")[0]["pages"]) == ["model-card"]
+    done = small.pinmill("run", "small", "--set", "power=2", **with_quarto)  # nothing changed, but the pages are due
+    record = small.json("runs", "small")[0]
+    assert (list(record["pages"]), record["warnings"]) == (["model-card"], [])
+    by = "nbconvert, as Quarto failed; see: pinmill report --engine quarto (Quarto ended with exit code 1)"
+    assert f"(rendered by {by})" in done.stdout
     assert card.read_bytes() != old
 
 

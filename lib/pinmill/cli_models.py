@@ -1,7 +1,6 @@
 """Commands about models: list them, move the champion, ask it."""
 
 import getpass
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 
 from pinmill.errors import ChampionError
 from pinmill.project import open_project
-from pinmill.terminal import AsJson, Workflow, format_metrics, print_json, print_table
+from pinmill.terminal import AsJson, Workflow, format_metrics, print_json, print_table, tell_missing
 from pinmill.version import now_utc
 
 app = typer.Typer()
@@ -76,10 +75,9 @@ def promote_command(
     expected = now.version if now else None
     signed = {"by": getpass.getuser(), "why": why, "when": now_utc(), "gate": model["gate"], "override": override}
     promoted = promote(project.board, workflow, model["version"], expected=expected, **signed)
-    problem = publish_champion(project, workflow)
+    problems = publish_champion(project, workflow)
     print(f"{workflow}: champion is {promoted.version} (before: {promoted.previous or 'none'})")
-    if problem:
-        print(problem, file=sys.stderr)
+    tell_missing(problems)
 
 
 @app.command(name="rollback")
@@ -99,10 +97,9 @@ def rollback_command(
     project = open_project()
     target = find_model(list_models(project.board, workflow), to)["version"] if to else None
     done = rollback(project.board, workflow, by=getpass.getuser(), why=why, to=target, when=now_utc())
-    problem = publish_champion(project, workflow)
+    problems = publish_champion(project, workflow)
     print(f"{workflow}: champion is {done.version}; {done.previous} is held")
-    if problem:
-        print(problem, file=sys.stderr)
+    tell_missing(problems)
 
 
 @app.command()

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pinmill.errors import ParameterError
+from pinmill.errors import ParameterError, ReportError
 from pinmill.project import Project, open_project
-from pinmill.terminal import AsJson, Workflow, print_json, print_table
+from pinmill.terminal import AsJson, Workflow, print_json, print_table, tell_missing
 
 app = typer.Typer()
 
@@ -53,7 +53,7 @@ def run(
 
 def print_outcome(project: Project, record: Any) -> None:
     """The end of a run for a person: status, why, champion, card."""
-    from pinmill.pages import page_path
+    from pinmill.pages import is_shown, page_path
     from pinmill.runs import FINISHED
 
     ran = [stage.notebook for stage in record.stages if stage.status == "ran"]
@@ -71,7 +71,8 @@ def print_outcome(project: Project, record: Any) -> None:
         print(f"  champion  {board}/{record.workflow}-model/{record.champion_after}{before}")
     own = next(reversed(record.pages.values()), "") if record.status == "rejected" else ""
     stable = page_path(project, record.workflow, "model-card")
-    shown = {"card": project.relative(stable) if stable.is_file() else "", "rejected": own}
+    tells = stable.is_file() and is_shown(project, record.workflow, record.champion_after)
+    shown = {"card": project.relative(stable) if tells else "", "rejected": own}
     index = project.pages / "index.html"
     by = f" (rendered by {record.rendered_by})" if record.rendered_by else ""
     shown["pages"] = f"{project.relative(index)}{by}" if index.is_file() else ""
@@ -91,6 +92,8 @@ def report(
 ) -> None:
     """Render pages again, without executing anything: of a run, of the champion, and the index.
 
+    Exit codes: 0 all pages are in place, 2 wrong use, 4 some are missing.
+
     Example: pinmill report docstrings --engine nbconvert
     """
     from pinmill.pages import report
@@ -105,11 +108,13 @@ def report(
     if workflow and not list_runs(project.runs_folder(workflow)):
         load_workflow(project, workflow)  # says so when there is no such workflow
     with_runs = [name for name in project.workflows() if last_finished(project.runs_folder(name), "")]
-    paths = report(project, [workflow] if workflow else with_runs, chosen, run=run)
-    print(f"rendered by {chosen.told}:")
-    print("\n".join(f"  {project.relative(path)}" for path in paths))
-    if show:
-        typer.launch(paths[-1].as_uri())
+    found = report(project, [workflow] if workflow else with_runs, chosen, run=run)
+    print("\n".join([f"rendered by {found.by}:", *(f"  {project.relative(path)}" for path in found.paths)]))
+    tell_missing(found.problems)
+    if show and found.paths:
+        typer.launch(found.paths[-1].as_uri())
+    if found.problems:
+        raise typer.Exit(ReportError.exit_code)
 
 
 @app.command()

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from pinmill.errors import ParameterError, ReportError
 from pinmill.project import open_project
-from pinmill.terminal import WHOLE, AsJson, Workflow, print_json, print_table, printable
+from pinmill.terminal import WHOLE, AsJson, Workflow, print_json, print_table, printable, tell_missing
+from pinmill.version import now_utc
 
 app = typer.Typer()
 
@@ -82,6 +84,8 @@ def compare(
     """
     from pinmill.compare import read_comparison
 
+    if page and as_json:
+        raise ParameterError("--page and --json exclude each other: one of them was expected.")
     project = open_project()
     found = read_comparison(project, workflow, a, b, rows=rows)
     if page:
@@ -90,9 +94,12 @@ def compare(
         from pinmill.report import choose_engine, render_pages, write_pages
 
         title = str(load_workflow(project, workflow).values.get("title") or workflow)
-        shown = render_pages(project, [show_comparison(found, subject=title)], choose_engine(project))
-        print("\n".join(project.relative(path) for path in write_pages(project, shown)))
-    elif as_json:
+        shown = show_comparison(found, subject=title, made=f"{now_utc():%Y-%m-%d %H:%M}")
+        paths, problems = write_pages(project, render_pages(project, [shown], choose_engine(project)))
+        print("\n".join(project.relative(path) for path in paths))
+        tell_missing(problems)
+        raise typer.Exit(ReportError.exit_code if problems else 0)
+    if as_json:
         print_json(found)
     else:
         print_comparison(found)

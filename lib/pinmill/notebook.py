@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from pinmill.errors import ProjectError, describe_problems
+from pinmill.pin import NAME
 
 NUMBERED = re.compile(r"^\d+[a-z]?-")
 COMMENT = re.compile(  # choices have a bar: `{C: 4}` is an example in the meaning
@@ -138,6 +139,10 @@ def read_stage(path: Path) -> Stage | None:
         declarations = parse_declarations(find_parameters_cell(cells))
     except (ValueError, SyntaxError) as error:
         raise ProjectError(f"the parameters cell of notebooks/{path.name}: {error}.") from None
+    page = settings.get("page") or ""
+    if page and not NAME.fullmatch(str(page)):
+        expected = "lower-case letters, digits, - and _ were expected, as in model-card"
+        raise ProjectError(f"the front matter of notebooks/{path.name} names the page {page!r}: {expected}.")
     return Stage(
         name=settings.get("stage") or NUMBERED.sub("", path.stem),
         path=path,
@@ -145,7 +150,7 @@ def read_stage(path: Path) -> Stage | None:
         job=settings["job"],
         reads=tuple(settings.get("reads") or ()),
         writes=tuple(settings.get("writes") or ()),
-        page=settings.get("page") or "",
+        page=str(page),
         declarations=declarations,
         code=tuple(c["source"] for c in cells if c["cell_type"] == "code" and "parameters" not in read_tags(c)),
     )
@@ -179,7 +184,7 @@ def order_stages(stages: Iterable[Stage], job: str) -> list[Stage]:
     if not waiting:
         jobs = ", ".join(sorted({stage.job for stage in stages})) or "none"
         raise ProjectError(f"no notebook belongs to job {job!r}; the jobs here are: {jobs}.")
-    kinds = [kind for stage in waiting for kind in stage.writes]
+    kinds = [kind for stage in waiting for kind in (*stage.writes, *([f"page {stage.page}"] if stage.page else []))]
     if repeated := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         raise ProjectError(describe_problems(f"job {job!r}", [f"{kind!r} is written twice" for kind in repeated]))
     ordered: list[Stage] = []

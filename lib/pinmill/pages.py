@@ -1,22 +1,37 @@
-"""The pages that a run leaves: under its id those of that run, under a name that stays those of the champion."""
+"""The pages that a run leaves: under its id those of that run, under names that stay those of the champion."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pinmill.champion import Champion, read_champion
-from pinmill.errors import RunError
+from pinmill.errors import ParameterError, RunError
 from pinmill.project import Project
-from pinmill.runs import FINISHED, RunRecord, last_finished, list_runs, read_record, read_records
+from pinmill.runs import FINISHED, RunRecord, last_finished, list_runs, read_record, read_records, write_json
 
 if TYPE_CHECKING:
     from pinmill.page import Page
-    from pinmill.report import Engine
+    from pinmill.report import Engine, Rendered
 
-REJECTED = "This model was rejected by the gate and is not the champion."
-OVERRIDDEN = "The gate rejected this model; it was promoted by hand. See: pinmill champion --history"
-BY_HAND = "promoted by hand"
+PROMOTED = "promoted"
+REJECTED = "rejected by the gate"
+KEPT = "rejected by the gate, yet the champion"
+BANNERS = {
+    REJECTED: "This model was rejected by the gate and is not the champion.",
+    KEPT: "The gate rejected this model, yet it is the champion. See: pinmill champion --history",
+}
+SHOWN = ".champion.json"  # beside the pages under names that stay: the version that they tell of
+
+
+@dataclass
+class Reported:
+    """What a rendering came to: pages in place, what is wrong with those that are missing, and what made them."""
+
+    paths: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    by: str = ""
 
 
 def page_path(project: Project, workflow: str, page: str, *, run: str = "") -> Path:
@@ -27,26 +42,24 @@ def page_path(project: Project, workflow: str, page: str, *, run: str = "") -> P
 def tell_outcome(status: str, *, move: bool, is_champion: bool) -> str:
     """What became of a run's model, for the end of a sentence. Pure."""
     if status == "rejected":
-        return "rejected by the gate"
-    return "promoted" if move else "it is the champion" if is_champion else "not promoted, as a rollback left it"
+        return KEPT if is_champion else REJECTED
+    return PROMOTED if move else "it is the champion" if is_champion else "not promoted, as a rollback left it"
 
 
-def read_pages(project: Project, record: RunRecord, *, banner: str = "", outcome: str = "") -> "list[Page]":
-    """The pages of a run, in the order of its stages, each with links to the others. Raises ReportError."""
+def read_pages(project: Project, record: RunRecord, *, outcome: str) -> "tuple[list[Page], list[str]]":
+    """The pages of a run under its id, in the order of its stages, and what is wrong with those that are missing."""
     from pinmill.page import read_page
 
     subject, folder = str(record.parameters.get("title") or record.workflow), f"{record.workflow}/{record.run}"
-    done = [project.root / stage.executed for stage in record.stages if stage.status in ("ran", "reused")]
-    around = {"subject": subject, "banner": banner, "outcome": outcome}
-    pages = [page for path in done if (page := read_page(path, folder, **around))]
-    links = tuple((page.title, f"{page.name.rpartition('/')[2]}.html") for page in pages)
-    return [replace(page, links=links) for page in pages]
-
-
-def run_pages(project: Project, record: RunRecord) -> "list[Page]":
-    """The pages of a finished run, under its id."""
-    banner = REJECTED if record.status == "rejected" else ""
-    return read_pages(project, record, banner=banner, outcome=record.outcome)
+    around = {"subject": subject, "banner": BANNERS.get(outcome, "")}
+    pages, problems = [], []
+    for stage in record.stages:
+        try:
+            if stage.status in ("ran", "reused"):
+                pages.append(read_page(project.root / stage.executed, folder, outcome=outcome, **around))
+        except Exception as error:  # a defect in one page must not cost the others
+            problems.append(f"{stage.notebook}: {error or type(error).__name__}")
+    return [page for page in pages if page], problems
 
 
 def name_stable(pages: "Sequence[Page]", workflow: str) -> "list[Page]":
@@ -54,49 +67,121 @@ def name_stable(pages: "Sequence[Page]", workflow: str) -> "list[Page]":
     return [replace(page, name=f"{workflow}/{page.name.rpartition('/')[2]}") for page in pages]
 
 
-def champion_pages(project: Project, workflow: str, champion: Champion | None) -> "list[Page]":
-    """The champion's pages from the newest run that had it as its candidate; none when that run is gone."""
-    runs = read_records(project.runs_folder(workflow)) if champion else ()
-    of_it = (r for r in runs if r.status in FINISHED and champion.version in (r.candidate, made(r, "model")))
-    record = next((record for record in of_it if has_notebooks(project, record)), None)
-    if record is None:
-        return []
-    by_hand = record.champion_after != champion.version
-    around = {"banner": OVERRIDDEN} if record.status == "rejected" else {}
-    return name_stable(read_pages(project, record, outcome=BY_HAND if by_hand else record.outcome, **around), workflow)
+def link(pages: "Sequence[Page]") -> "list[Page]":
+    """Each page with links to all that stand in its folder."""
+    placed = [(page, *page.name.rpartition("/")[::2]) for page in pages]
+    links = {
+        folder: tuple((p.title, f"{file}.html") for p, f, file in placed if f == folder) for _, folder, _ in placed
+    }
+    return [replace(page, links=links[folder]) for page, folder, _ in placed]
 
 
-def made(record: RunRecord, kind: str) -> str:
-    """The version of a pin that a run made or reused; empty when there is none."""
-    return (record.output(kind) or {"version": ""})["version"]
+def render_linked(project: Project, pages: "Sequence[Page]", engine: "Engine") -> "Rendered":
+    """Pages with links to those beside them that can be rendered."""
+    from pinmill.report import render_pages
+
+    rendered = render_pages(project, link(pages), engine)
+    kept = [page for page in pages if page.name in rendered.pages]
+    if not 0 < len(kept) < len(pages):
+        return rendered
+    again = render_pages(project, link(kept), engine)
+    return replace(again, problems=(*rendered.problems, *again.problems))
 
 
-def has_notebooks(project: Project, record: RunRecord) -> bool:
-    """Whether every notebook that the run executed or reused is still there."""
-    return bool(record.stages) and all((project.root / stage.executed).is_file() for stage in record.stages)
+def read_shown(project: Project, workflow: str) -> str:
+    """The model version that the pages under names that stay tell of; empty when there are none."""
+    return _read_mark(project, workflow)["version"]
 
 
-def publish_champion(project: Project, workflow: str) -> str:
-    """Show the new champion under the names that stay, and in the index; what went wrong with that, in words.
+def is_shown(project: Project, workflow: str, version: str) -> bool:
+    """Whether the pages under names that stay tell of this model version, and all of them are there."""
+    mark = _read_mark(project, workflow)
+    return mark["version"] == version and all(page_path(project, workflow, page).is_file() for page in mark["pages"])
 
-    When no run left its notebooks, the pages of the former champion are removed: they would tell of another model.
-    """
-    from pinmill.report import choose_engine, render_pages, update_index, write_pages
 
+def _read_mark(project: Project, workflow: str) -> dict:
     try:
-        engine = choose_engine(project)
-        pages = champion_pages(project, workflow, read_champion(project.board, workflow))
-        written = write_pages(project, render_pages(project, pages, engine))
-        for old in {*project.pages_folder(workflow).glob("*.html")} - {*written}:
-            old.unlink()
-        update_index(project, engine)
-    except Exception as error:  # the champion has moved: a page, whatever is wrong with it, must not deny it
-        return f"the pages were not rendered: {error or type(error).__name__}"
-    return ""
+        return {"version": "", "pages": [], **json.loads((project.pages_folder(workflow) / SHOWN).read_bytes())}
+    except (OSError, ValueError):
+        return {"version": "", "pages": []}
+
+
+def publish(project: Project, workflow: str, rendered: "Rendered", version: str) -> tuple[list[Path], list[str]]:
+    """Put the pages of a champion under the names that stay, unless it was moved meanwhile; as `write_pages`.
+
+    Pages of a former champion that this one has no page for are removed: they would tell of another model. When none
+    can be put in place the former ones stay, and the index says of which version they are.
+    """
+    from pinmill.report import hold, write_pages
+
+    with hold(project, f"{workflow}.pages"):
+        champion = read_champion(project.board, workflow)
+        if champion is None or champion.version != version:
+            return [], [f"the champion of {workflow} was moved meanwhile, so its pages stay as they are"]
+        written, problems = write_pages(project, rendered)
+        if written or not rendered.problems:
+            _mark_shown(project, workflow, version, [path.stem for path in written])
+    return written, problems
+
+
+def _mark_shown(project: Project, workflow: str, version: str, pages: list[str]) -> None:
+    """Note which version is shown now; remove what another one left."""
+    before = _read_mark(project, workflow)
+    if before["version"] == version:
+        pages = sorted({*pages, *before["pages"]})
+    for old in {*before["pages"]} - {*pages}:
+        page_path(project, workflow, old).unlink(missing_ok=True)
+    if version or before["version"]:
+        write_json(project.pages_folder(workflow) / SHOWN, {"version": version, "pages": pages})
+
+
+def show_champion(project: Project, workflow: str, engine: "Engine") -> Reported:
+    """Render and publish the champion's pages from the newest run that had it as its candidate."""
+    champion = read_champion(project.board, workflow)
+    record = find_run_of(project, workflow, champion) if champion else None
+    if champion is None or record is None:
+        _mark_shown(project, workflow, "", [])
+        gone = f"no run of {workflow} is left to show its champion" if champion else ""
+        return Reported(problems=[gone] if gone else [])
+    moved = record.outcome if record.champion_after == champion.version else "promoted by hand"
+    pages, problems = read_pages(project, record, outcome=KEPT if record.status == "rejected" else moved)
+    rendered = render_linked(project, name_stable(pages, workflow), engine)
+    rendered = replace(rendered, problems=(*problems, *rendered.problems))
+    return Reported(*publish(project, workflow, rendered, champion.version), rendered.by)
+
+
+def find_run_of(project: Project, workflow: str, champion: Champion) -> RunRecord | None:
+    """The newest finished run that had or made this model version, and whose executed notebooks are there."""
+    for record in read_records(project.runs_folder(workflow)):
+        made = (record.output("model") or {}).get("version")
+        if record.status in FINISHED and champion.version in (record.candidate, made):
+            paths = [project.root / stage.executed for stage in record.stages]
+            if paths and any(path.is_file() for path in paths):
+                return record
+    return None
+
+
+def publish_champion(project: Project, workflow: str) -> list[str]:
+    """Show the new champion under the names that stay, and in the index; what is wrong with what is missing."""
+    from pinmill.report import choose_engine, update_index
+
+    problems = []
+    for show in (
+        lambda engine: show_champion(project, workflow, engine).problems,
+        lambda e: update_index(project, e)[1],
+    ):
+        try:
+            problems += show(choose_engine(project))
+        except Exception as error:  # the champion has moved: a page, whatever is wrong with it, must not deny it
+            problems.append(str(error) or type(error).__name__)
+    return problems
 
 
 def find_record(project: Project, workflow: str, run: str) -> RunRecord:
-    """The run whose id begins or ends with `run`, or the newest finished one for an empty text. Raises RunError."""
+    """The run whose id begins or ends with `run`, or the newest finished one for an empty text.
+
+    Raises RunError when none has finished, and ParameterError when `run` is not one of them.
+    """
     folder = project.runs_folder(workflow)
     if not run:
         found = last_finished(folder, "")
@@ -105,17 +190,25 @@ def find_record(project: Project, workflow: str, run: str) -> RunRecord:
         return found
     fitting = [name for name in list_runs(folder) if name.startswith(run) or name.endswith(run)]
     if len(fitting) != 1:
-        raise RunError(f"{len(fitting)} runs of {workflow} begin or end with {run!r}. See: pinmill runs {workflow}")
+        raise ParameterError(
+            f"{len(fitting)} runs of {workflow} begin or end with {run!r}. See: pinmill runs {workflow}"
+        )
     return read_record(folder, fitting[0])
 
 
-def report(project: Project, workflows: Sequence[str], engine: "Engine", *, run: str = "") -> list[Path]:
-    """Render the pages of a run (default: the last finished), of the champion, and the index; their paths."""
-    from pinmill.report import render_pages, update_index, write_pages
+def report(project: Project, workflows: Sequence[str], engine: "Engine", *, run: str = "") -> Reported:
+    """Render the pages of a run (default: the last finished), those of the champion, and the index."""
+    from pinmill.report import update_index, write_pages
 
-    pages = []
+    found = Reported(by=engine.told)
     for workflow in workflows:
-        pages += run_pages(project, find_record(project, workflow, run))
-        pages += champion_pages(project, workflow, read_champion(project.board, workflow))
-    written = write_pages(project, render_pages(project, pages, engine))
-    return [*written, update_index(project, engine)]
+        record = find_record(project, workflow, run)
+        pages, problems = read_pages(project, record, outcome=record.outcome)
+        rendered = render_linked(project, pages, engine)
+        shown = show_champion(project, workflow, engine)
+        parts = [([], problems), write_pages(project, rendered), (shown.paths, shown.problems)]
+        found.paths += [path for paths, _ in parts for path in paths]
+        found.problems += [problem for _, problems in parts for problem in problems]
+        found.by = rendered.by
+    paths, problems = update_index(project, engine)
+    return replace(found, paths=[*found.paths, *paths], problems=[*found.problems, *problems])

@@ -65,9 +65,11 @@ def tell_index(work: Work) -> None:
     try:
         from pinmill.report import choose_engine, update_index
 
-        update_index(work.project, choose_engine(work.project))
+        _, problems = update_index(work.project, choose_engine(work.project))
     except Exception as error:  # a page, whatever is wrong with it, must not change how a run ended
-        work.progress.say(scrub(f"the index was not rendered: {error or type(error).__name__}", work.hidden))
+        problems = [str(error) or type(error).__name__]
+    for problem in problems:
+        work.progress.say(scrub(f"the index was not rendered: {problem}", work.hidden))
 
 
 def finish(work: Work) -> RunRecord:

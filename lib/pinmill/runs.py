@@ -86,8 +86,8 @@ def make_run_id(now: datetime) -> str:
     return f"{now:%Y%m%dT%H%M%SZ-%f}-{os.urandom(2).hex()}"
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old or the new one, never a part, whatever is killed when."""
+def stage_file(path: Path, data: bytes) -> Path:
+    """Write a file beside its place, and onto the disk; its path, to be moved there. Nothing stays of a failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -95,6 +95,16 @@ def write_whole(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old or the new one, never a part, whatever is killed when."""
+    temporary = stage_file(path, data)
+    try:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from pinmill.board import Board
 from pinmill.champion import Champion, promote, read_champion, read_history, replay
 from pinmill.errors import ConflictError
 from pinmill.lock import check_held
-from pinmill.pages import name_stable, run_pages, tell_outcome
+from pinmill.pages import is_shown, name_stable, publish, read_pages, render_linked, tell_outcome
 from pinmill.runs import RunRecord, Work
 from pinmill.secret import scrub
 from pinmill.version import now_utc
@@ -74,8 +74,8 @@ def settle(work: Work) -> None:
     """Move the champion if the decision says so, put the pages in place, and write the final record."""
     board, workflow, made = work.project.board, work.plan.workflow, work.record.output(DECISION)
     if made is None:
-        record, rendered = render(work, replace(work.record, status="succeeded"), stable=True)
-        work.save(place(work, record, rendered).end("succeeded", now_utc()))
+        record, rendered = render(work, replace(work.record, status="succeeded"), shows=None)
+        work.save(place(work, record, rendered, shows=None).end("succeeded", now_utc()))
         return
     facts, history, run = read_facts(board, made), read_history(board, workflow), work.record.run
     same = work.last.status if work.last and repeats(made, work.last) else ""
@@ -84,8 +84,9 @@ def settle(work: Work) -> None:
     is_champion = champion is not None and champion.sha256 == facts["candidate_sha256"]
     outcome = tell_outcome(verdict.status, move=verdict.move, is_champion=is_champion)
     record = replace(work.record, candidate=facts["candidate"], reasons=verdict.reasons, outcome=outcome)
-    shows_champion = verdict.status == "succeeded" and (verdict.move or is_champion)
-    record, rendered = render(work, replace(record, status=verdict.status), stable=shows_champion)  # takes seconds
+    stays = champion.version if is_champion and verdict.status == "succeeded" else None
+    shows = facts["candidate"] if verdict.move else stays
+    record, rendered = render(work, replace(record, status=verdict.status), shows=shows)  # takes seconds
     signed = {"by": f"run {run}", "gate": True, "when": now_utc(), "guard": lambda: check_held(work.lock, run)}
     with signals_held():  # a champion that moved is in the record, or neither is
         if verdict.move:
@@ -94,7 +95,8 @@ def settle(work: Work) -> None:
         elif champion and (problems := find_damage(work, champion)):
             why, again = f"The same bytes, made again: {problems}", work.record.output("model")["version"]
             champion = promote(board, workflow, again, why=why, expected=champion.version, **signed)
-        record = place(work, replace(record, champion_after=champion.version if champion else ""), rendered)
+        record = replace(record, champion_after=champion.version if champion else "")
+        record = place(work, record, rendered, shows=shows and champion.version)
         work.save(record.end(verdict.status, now_utc()))
 
 
@@ -116,46 +118,52 @@ def find_damage(work: Work, champion: Champion) -> str:
     return "; ".join(work.project.board.verify(again["name"], champion.version))
 
 
-def render(work: Work, record: RunRecord, *, stable: bool) -> tuple[RunRecord, "Rendered | None"]:
-    """The pages of a run, also under the names that stay, not yet in place; and its record with their paths.
+def render(work: Work, record: RunRecord, *, shows: str | None) -> tuple[RunRecord, "Rendered | None"]:
+    """The pages of a run, not yet in place, and its record. A failed render is a warning, never a failure.
 
-    Where nothing ran, the last run's pages are its own. A failed render is a warning, never a failure.
+    `shows` is the model version that the pages under names that stay will tell of; None leaves them as they are.
+    Where nothing ran, the last run's pages are its own, unless some are missing.
     """
-    last, names = work.last, {stage.page for stage in work.plan.stages if stage.page}
-    if not names:
+    project, last, due = work.project, work.last, sum(bool(stage.page) for stage in work.plan.stages)
+    if not due:
         return record, None
-    unchanged = last and [stage.executed for stage in last.stages] == [stage.executed for stage in record.stages]
-    if unchanged and names <= last.pages.keys() and all((work.project.root / p).is_file() for p in last.pages.values()):
+    same = last and [stage.executed for stage in last.stages] == [stage.executed for stage in record.stages]
+    stand = same and len(last.pages) == due and all((project.root / path).is_file() for path in last.pages.values())
+    if stand and (shows is None or is_shown(project, record.workflow, shows)):
         return replace(record, pages=last.pages), None
     try:
-        from pinmill.report import choose_engine, render_pages
+        from pinmill.report import choose_engine
 
-        engine = choose_engine(work.project)
-        pages = run_pages(work.project, record)
-        stable_pages = name_stable(pages, record.workflow) if stable else []
-        rendered = render_pages(work.project, [*pages, *stable_pages], engine)
+        pages, problems = read_pages(project, record, outcome=record.outcome)
+        stable = [] if shows is None else name_stable(pages, record.workflow)
+        rendered = render_linked(project, [*pages, *stable], choose_engine(project))
     except Exception as error:  # a defect of a page, too, must not cost the model its place
-        return warn(work, record, error), None
-    return replace(record, rendered_by=engine.told), rendered
+        return warn(work, record, [str(error) or type(error).__name__]), None
+    return replace(record, rendered_by=rendered.by), replace(rendered, problems=(*problems, *rendered.problems))
 
 
-def place(work: Work, record: RunRecord, rendered: "Rendered | None") -> RunRecord:
-    """Put rendered pages in place; the record with their paths, or with a warning for those that could not be."""
+def place(work: Work, record: RunRecord, rendered: "Rendered | None", *, shows: str | None) -> RunRecord:
+    """Put rendered pages in place; the record with their paths, and with a warning for those that could not be."""
     if rendered is None:
         return record
     from pinmill.report import write_pages
 
-    own = f"{record.workflow}/{record.run}/"
+    project, own = work.project, f"{record.workflow}/{record.run}/"
+    parts = {
+        is_own: {n: d for n, d in rendered.pages.items() if n.startswith(own) == is_own} for is_own in (True, False)
+    }
     try:
-        write_pages(work.project, rendered)
+        written, problems = write_pages(project, replace(rendered, pages=parts[True]))
+        if shows is not None:
+            _, more = publish(project, record.workflow, replace(rendered, pages=parts[False], problems=()), shows)
+            problems += more
     except Exception as error:  # as above
-        record = warn(work, record, error)
-    paths = {name: work.project.pages / f"{name}.html" for name in rendered.pages if name.startswith(own)}
-    there = {name: work.project.relative(path) for name, path in paths.items() if path.is_file()}
-    return replace(record, pages={name.removeprefix(own): path for name, path in there.items()})
+        written, problems = [], [str(error) or type(error).__name__]
+    pages = {path.stem: project.relative(path) for path in written}
+    return warn(work, replace(record, pages=pages), list(dict.fromkeys(problems)))
 
 
-def warn(work: Work, record: RunRecord, error: Exception) -> RunRecord:
-    """The record with a warning that pages are missing, and why."""
-    said = scrub(f"the pages were not rendered: {error or type(error).__name__}", work.hidden)
-    return replace(record, warnings=(*record.warnings, said))
+def warn(work: Work, record: RunRecord, problems: list[str]) -> RunRecord:
+    """The record with a warning for what is wrong with its pages."""
+    said = scrub(f"pages are missing: {'; '.join(problems)}", work.hidden)
+    return replace(record, warnings=(*record.warnings, said)) if problems else record

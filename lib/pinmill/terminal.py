@@ -31,6 +31,12 @@ def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     console.print(shown)
 
 
+def tell_missing(problems: list[str]) -> None:
+    """What is wrong with pages that are missing, on the error output."""
+    for problem in problems:
+        print(f"pages are missing: {problem}", file=sys.stderr)
+
+
 def format_cell(value: Any) -> str:
     """A table's cell: nothing for None, a list with commas, of several lines the first."""
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
