@@ -210,3 +210,17 @@ def test_imports_are_found_wherever_they_stand_and_once() -> None:
 def test_what_the_methods_of_a_run_import_is_found_too() -> None:
     assert find_imports(["run.read_model()"]).splitlines() == ["import skops.io", "import sklearn.pipeline"]
     assert find_imports(["run.write_table('data', data)"]) == "import pyarrow.parquet"
+
+
+@pytest.mark.parametrize("page", ["../../../x", "a/b", "Größe <b>", ["a", "b"], "A", "-a", "a" * 65])
+def test_a_page_s_name_is_a_file_s_and_leads_nowhere_else(tmp_path: Path, page: object) -> None:
+    path = write_notebook(tmp_path / "1-a.ipynb", job="train", page=page)
+    with pytest.raises(ProjectError, match=r"1-a\.ipynb names the page .*: lower-case letters, digits, - and _ were"):
+        read_stage(path)
+    assert read_stage(write_notebook(path, job="train", page="my-page_2")).page == "my-page_2"
+
+
+def test_two_stages_do_not_leave_one_page(tmp_path: Path) -> None:
+    stages = [read_stage(write_notebook(tmp_path / f"{n}.ipynb", job="train", page="data")) for n in (1, 2)]
+    with pytest.raises(ProjectError, match="1 problem in job 'train': 'page data' is written twice"):
+        order_stages(stages, "train")

@@ -373,7 +373,7 @@ def test_a_page_that_cannot_be_published_is_a_warning_and_the_champion_is_in_the
     record = last_run(small)
     assert (record["status"], record["champion_after"]) == ("succeeded", record["candidate"])
     assert small.json("champion", "small")["version"] == record["candidate"]
-    assert [warning.split(":")[0] for warning in record["warnings"]] == ["the pages were not rendered"]
+    assert [warning.split(":")[0] for warning in record["warnings"]] == ["pages are missing"]
 
 
 def test_forced_stages_say_what_else_changed(small_trained: Workplace) -> None:
