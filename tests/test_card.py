@@ -13,6 +13,7 @@ from pinmill.metrics import METRICS
 ROOT = Path(__file__).parent.parent
 MODEL = {
     "task": "binary",
+    "label": "kind_of_text",
     "described": "A linear model",
     "classes": ["ham", "spam"],
     "hyperparameters": {"logisticregression__C": 4, "logisticregression__class_weight": None},
@@ -54,6 +55,7 @@ RESULTS = {
         {"slice": "long", "n": 744, "value": 0.98, "low": 0.97, "high": 0.99, "metric": "accuracy"},
     ],
     "decision": {"passed": True, "metric": "roc_auc", "reasons": ["above the baseline"], "compared": True, "n": 220},
+    "gains": "better than the champion on 1 and worse on 1 of 2 metrics",
 }
 
 
@@ -66,24 +68,88 @@ def read(markdown: str) -> str:
 
 def test_summary_says_in_plain_words_what_it_does_how_well_and_whether_it_passed():
     assert read(card.summary(model=MODEL, results=RESULTS)) == (
-        "This model predicts one of 2 classes (ham, spam) for each row. "
+        "This model predicts kind_of_text, one of 2 classes (ham, spam), for each row. "
         "ROC AUC is 0.971 on 1,114 rows kept apart from training (95 % interval 0.960 to 0.980; 1 is perfect). "
         "A guess that never looks at the input scores 0.500. "
-        "The champion at the time scores 0.970 on the 220 of them that it was not trained on. "
-        "It meets all that is asked of a champion."
+        "The champion at the time scores 0.970 on 220 rows new to it. "
+        "It is better than the champion on 1 and worse on 1 of 2 metrics. "
+        "ROC AUC decides, and all that is asked is met."
     )
 
 
 def test_summary_of_a_rejected_regression_without_champion():
     decision = {"passed": False, "metric": "mae", "reasons": ["worse than the mean.", "few rows"], "compared": False}
-    rows = [score("mae", 2.5, 2.0, 3.0, 90)]
-    results = {"metrics": rows, "baseline": rows, "champion": None, "decision": decision}
-    text = card.summary(model={"task": "regression", "classes": []}, results=results)
+    rows = [score("mae", 17456.162, 999.7, 20000.4, 90)]
+    gains = "as good as a guess on 1 of 1 metric"
+    results = {"metrics": rows, "baseline": rows, "champion": None, "decision": decision, "gains": gains}
+    text = card.summary(model={"task": "regression", "label": "likes", "classes": []}, results=results)
     assert read(text) == (
-        "This model predicts a number for each row. Mean absolute error is 2.500 on 90 rows kept apart from "
-        "training (95 % interval 2.000 to 3.000; lower is better). A guess that never looks at the input scores 2.500. "
-        "It does not meet all that is asked of a champion."
+        "This model predicts likes, an amount, for each row. Mean absolute error is 17,456 on 90 rows kept apart from "
+        "training (95 % interval 1,000 to 20,000; lower is better). A guess that never looks at the input scores "
+        "17,456. It is as good as a guess on 1 of 1 metric. "
+        "Mean absolute error decides, and not all that is asked is met."
     )
+
+
+@pytest.mark.parametrize(
+    ("counts", "rival", "told"),
+    [
+        ({"better": 6}, "a guess", "better than a guess on 6 of 6 metrics"),
+        ({"worse": 1}, "a guess", "worse than a guess on 1 of 1 metric"),
+        ({"as good": 2, "worse": 0}, "the champion", "as good as the champion on 2 of 2 metrics"),
+        ({"worse": 2, "better": 1}, "a guess", "better than a guess on 1 and worse on 2 of 3 metrics"),
+        (
+            {"worse": 1, "as good": 6, "better": 1},
+            "the champion",
+            "better than the champion on 1, as good on 6 and worse on 1 of 8 metrics",
+        ),
+        (
+            {"not comparable": 1, "worse": 2, "as good": 3, "better": 4},
+            "the champion",
+            "better than the champion on 4, as good on 3, worse on 2 and not comparable on 1 of 10 metrics",
+        ),
+        ({"not comparable": 1}, "a guess", "not comparable with a guess on 1 of 1 metric"),
+    ],
+)
+def test_gains_are_told_with_all_counts_that_are_not_zero_the_best_first(counts, rival, told):
+    assert card.tell_gains(counts, rival) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.97123, "0.971"),
+        (99.5, "99.500"),
+        (848.591, "849"),
+        (7437.071, "7,437"),
+        (-17456.162, "-17,456"),
+        (1114, "1,114"),
+        (None, "—"),
+        (float("nan"), "—"),
+        (True, "yes"),
+        ("ROC AUC", "ROC AUC"),
+    ],
+)
+def test_large_amounts_have_separators_and_no_decimals(value, shown):
+    assert card.format_score(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("/srv/our data/ads.csv", "ads.csv"),
+        ("data/ads.csv", "ads.csv"),
+        ("ads.csv", "ads.csv"),
+        ("file:///srv/ads.csv", "ads.csv"),
+        ("sqlite:////srv/crm.db: SELECT a/b FROM c", "crm.db: SELECT a/b FROM c"),
+        ("https://example.org/data/ads.csv", "https://example.org/data/ads.csv"),
+        ("postgresql+psycopg://***@host/crm: SELECT 1", "postgresql+psycopg://***@host/crm: SELECT 1"),
+        ("function pinmill.docstrings:paragraphs", "function pinmill.docstrings:paragraphs"),
+        ("pin ads-data, version 20251120T101530Z-1a9xk", "pin ads-data, version 20251120T101530Z-1a9xk"),
+    ],
+)
+def test_of_a_local_source_the_name_is_shown_without_its_folders(source, shown):
+    assert f"Source | {shown}\n" in read(card.training_data({**DATA, "source": source}))
 
 
 def test_details_hold_run_code_cost_settings_and_inputs():
@@ -92,7 +158,7 @@ def test_details_hold_run_code_cost_settings_and_inputs():
         "Version | 20251120T101530Z-1a9xk",
         "SHA-256 | " + "ab" * 32,
         "Kind of model | A linear model",
-        "Task | binary",
+        "Predicts | kind_of_text (binary)",
         "Classes | ham, spam",
         "Run | 20251120T101502Z-4fk2a",
         "Trained | 2025-11-20 10:16 UTC",
@@ -121,7 +187,8 @@ def test_what_was_not_recorded_is_said_and_never_left_blank():
 
 
 def test_a_model_that_predicts_amounts_has_no_classes():
-    assert "\nClasses | none, as it predicts an amount\n" in read(card.details({"task": "regression"}, {"inputs": []}))
+    details = read(card.details({"task": "regression", "label": "like_count"}, {"inputs": []})).splitlines()
+    assert details[3:5] == ["Predicts | like_count (regression)", "Classes | none, as it predicts an amount"]
 
 
 def test_a_training_of_a_moment_took_some_time():
@@ -131,9 +198,9 @@ def test_a_training_of_a_moment_took_some_time():
 @pytest.mark.parametrize(
     ("text", "part", "who"),
     [
-        (card.intended_use("", workflow="spam"), "intended_use", "The model's owner"),
+        (card.human_part("intended_use", "", workflow="spam"), "intended_use", "The model's owner"),
         (card.factors(" \n", RESULTS, workflow="spam"), "factors", "The data team"),
-        (card.ethical_considerations("", workflow="spam"), "ethical_considerations", "The model's owner"),
+        (card.human_part("ethical_considerations", "", workflow="spam"), "ethical_considerations", "The model's owner"),
         (card.caveats("", workflow="spam", data=DATA, lineage=LINEAGE), "caveats", "The modeller"),
     ],
 )
@@ -145,7 +212,7 @@ def test_an_empty_part_shouts_who_writes_it_and_where(text, part, who):
 
 
 def test_what_people_wrote_stands_as_plain_paragraphs_without_a_box():
-    text = card.intended_use("For *search*.\n\nNot for {{< env X >}}.", workflow="spam")
+    text = card.human_part("intended_use", "For *search*.\n\nNot for {{< env X >}}.", workflow="spam")
     assert text == "For &#42;search&#42;.\n\nNot for &#123;&#123;&#60; env X &#62;&#125;&#125;."
 
 
@@ -170,8 +237,7 @@ def test_every_metric_is_explained():
 
 def test_evaluation_data_says_how_the_test_rows_were_chosen():
     assert read(card.evaluation_data(DATA, RESULTS)).splitlines() == [
-        "Test rows | 1,114",
-        "Share of all rows | 20.0 %",
+        "Test rows | 1,114, which is 20.0 % of all",
         "Split | hash",
         "Compared with the champion on | 220 rows",
     ]
@@ -213,7 +279,7 @@ def test_quantitative_analyses_set_scores_beside_baseline_and_champion():
         "ROC AUC | 0.971 | 0.960 to 0.980 | 0.500 | 0.970 | 1,114",
         "Log loss | 0.110 | 0.090 to 0.130 | 0.390 | 0.120 | 1,114",
         "The baseline never looks at the input: it gives the training rows' most frequent class, or their mean.",
-        "The champion was scored on 220 rows, those that it was not trained on.",
+        "The champion was scored on 220 rows, all new to it.",
         "Accuracy by slice",
         "Slice | Rows | Score | 95 % interval",
         "short | 370 | 0.940 | 0.910 to 0.960",
@@ -234,6 +300,12 @@ def test_telling_features_stand_by_class_and_rank():
         "Rank | ham | spam",
         "1 | word: lunch | word: free",
         "2 | word: home | word: win",
+    ]
+    lost = {"telling": {"Column": ["age", "job"], "Loss of R² when shuffled": [0.25, -0.001]}}
+    assert read(card.telling(lost)).splitlines()[1:] == [
+        "Rank | Column | Loss of R² when shuffled",
+        "1 | age | 0.250",
+        "2 | job | -0.001",
     ]
     assert read(card.telling({})) == "It cannot be told what it goes by."
     rare = {"telling": {"ham": ["word: lunch", "word: home"], "rare": ["word: odd"]}}
@@ -264,7 +336,7 @@ def test_without_slices_folds_and_champion_only_scores_and_a_rejection_are_shown
     assert 'class="callout-warning"' in text
     lines = read(text).splitlines()
     assert lines[1] == "Metric | Score | 95 % interval | Baseline | Rows"
-    assert lines[5:] == ["Rejected by the gate", "- a", "- b"]
+    assert lines[5:] == ["No slice was measured apart.", "Rejected by the gate", "- a", "- b"]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +359,13 @@ def test_a_clean_record_adds_no_caveat():
 
 def test_hostile_facts_are_text_in_every_section():
     evil = "{{< env X >}}|<b>`$*"
-    model = {"task": evil, "classes": [evil], "hyperparameters": {evil: evil}, "cv_scores": {evil: [1.0]}}
+    model = {
+        "task": evil,
+        "label": evil,
+        "classes": [evil],
+        "hyperparameters": {evil: evil},
+        "cv_scores": {evil: [1.0]},
+    }
     model |= {"prototype": {evil: {"type": evil, "nullable": False}}, "telling": {evil: [evil]}, "described": evil}
     data = {"rows": 2, "train": 1, "test": 1, "classes": {evil: 1}, "dropped": {evil: 1}, "source": evil}
     data |= {"source_sha256": evil, "split": evil}
@@ -296,11 +374,11 @@ def test_hostile_facts_are_text_in_every_section():
     lineage |= {"inputs": [pin], "by": evil}
     slices = [{"slice": evil, "value": 1, "low": 1, "high": 1, "n": 1, "metric": "accuracy"}]
     decision = {"passed": False, "metric": "roc_auc", "reasons": [evil], "compared": True, "n": 1}
-    results = {**RESULTS, "slices": slices, "intersections": slices, "decision": decision}
+    results = {**RESULTS, "slices": slices, "intersections": slices, "decision": decision, "gains": evil}
     sections = [
         card.summary(model=model, results=results),
         card.details(model, lineage, version=evil, sha256=evil),
-        card.intended_use(evil, workflow=evil),
+        card.human_part("intended_use", evil, workflow=evil),
         card.factors("", results, workflow=evil),
         card.evaluation_data(data, results),
         card.training_data(data),

@@ -1,19 +1,16 @@
 """The model card of Mitchell et al. (2019), "Model Cards for Model Reporting": one function for each section.
 
-Pure: plain dicts of facts in, Markdown out. What a machine can know is computed; what only people know comes as text
-from the params, and where that is empty a loud box says who writes it and where. The notebook has the headings.
+Pure: plain dicts of facts in, Markdown out. Where people have yet to write, a loud box says who does, and where.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import zip_longest
 from typing import Any
 
-from pinmill.markdown import Markdown, bullets, callout, code, escape, format_value, join, table, value_list
+from pinmill.markdown import Markdown, bullets, callout, code, escape, format_value, is_numeric, join, table, value_list
 
 Facts = Mapping[str, Any]
-
 HUMAN_PARTS = {  # the key in the params: who writes it, and what it has to say
     "intended_use": ("The model's owner", "what it is for, who uses it, and what it must not be used for"),
     "factors": ("The data team", "which groups, sources and conditions could make it better or worse"),
@@ -39,14 +36,27 @@ METRICS = {  # readable name, meaning, what a perfect score is
 }
 NAMES = {name: readable for name, (readable, *_) in METRICS.items()}
 NAMED = re.compile(rf"\b({'|'.join(METRICS)})(?= (?:[-+\d]|has no value))")  # in a sentence of the gate
-SCORED = ("metrics", "baseline", "champion")  # parts of the results: rows of {metric, value, low, high, n}
+GAINS = {"better": "than", "as good": "as", "worse": "than", "not comparable": "with"}  # told in this order
+FOLDERS = re.compile(r"^(?:(?:file|sqlite[+\w]*):\S*/|(?![A-Za-z][\w+.-]+:).*/)")  # of this machine; for no reader
 INTERVAL = "95 % interval"
-RIGHT = (INTERVAL, "Best", "Rows", "Share")  # columns of digits in text
 
 
 def in_words(reason: str) -> str:
     """What the gate said, with the names that people read for metrics."""
     return NAMED.sub(lambda found: NAMES[found[0]], reason)
+
+
+def format_score(value: object) -> str:
+    """A value as score tables show it: amounts of 100 and more whole and with separators, for no years stand there."""
+    return f"{value:,.0f}" if is_numeric([value]) and abs(value) >= 100 else format_value(value)
+
+
+def tell_gains(counts: Mapping[str, int], rival: str) -> str:
+    """Such as "better than a guess on 1 and worse on 2 of 3 metrics"; `counts` has numbers by key of GAINS."""
+    first, *rest = [how for how in GAINS if counts.get(how)]
+    told = [f"{first} {GAINS[first]} {rival} on {counts[first]}", *(f"{how} on {counts[how]}" for how in rest)]
+    n, last = sum(counts.values()), told.pop()
+    return f"{', '.join(told)} and {last}".removeprefix(" and ") + f" of {n} metric{'s' * (n > 1)}"
 
 
 def human_part(name: str, text: str, *, workflow: str) -> Markdown:
@@ -58,28 +68,26 @@ def human_part(name: str, text: str, *, workflow: str) -> Markdown:
     return callout(ask, "important", title=f"Missing: {name.replace('_', ' ')}")
 
 
-intended_use = partial(human_part, "intended_use")
-ethical_considerations = partial(human_part, "ethical_considerations")
-
-
 def summary(*, model: Facts, results: Facts) -> Markdown:
-    """The card in a few plain sentences: what it predicts, how well, against what, and last the gate's decision."""
+    """The card in a few plain sentences: what it predicts, how well, against what, and last what the gate found."""
     decision, classes = results["decision"], model.get("classes") or []
     named = ", ".join(map(str, classes[:6])) + (", …" if len(classes) > 6 else "")
-    kind = f"one of {len(classes)} classes ({named})" if classes else "a number"
+    kind = f"one of {len(classes)} classes ({named})" if classes else "an amount"
     name, _, best = METRICS[decision["metric"]]
-    score, guess, champion = (_by_metric(results, part).get(decision["metric"]) for part in SCORED)
-    sentences = [
-        f"This model predicts {kind} for each row.",
-        f"{name} is {format_value(score['value'])} on {score['n']:,} rows kept apart from training "
-        f"(95 % interval {_interval(score)}; {'lower is better' if best == '0' else '1 is perfect'}).",
-        f"A guess that never looks at the input scores {format_value(guess['value'])}.",
-    ]
+    score, guess, champion = (scored.get(decision["metric"]) for scored in _by_metric(results))
+    said = (
+        f", {kind}, for each row. {name} is {format_score(score['value'])} on {score['n']:,} rows kept apart from "
+        f"training (95 % interval {_interval(score)}; {'lower is better' if best == '0' else '1 is perfect'}). "
+        f"A guess that never looks at the input scores {format_score(guess['value'])}. "
+    )
     if champion:
-        rows = f" on the {champion['n']:,} of them that it was not trained on" if champion["n"] != score["n"] else ""
-        sentences.append(f"The champion at the time scores {format_value(champion['value'])}{rows}.")
-    verdict = "meets all" if decision["passed"] else "does not meet all"
-    return escape(" ".join([*sentences, f"It {verdict} that is asked of a champion."]))
+        said += (
+            f"The champion at the time scores {format_score(champion['value'])} on {champion['n']:,} rows new to it. "
+        )
+    said += (
+        f"It is {results['gains']}. {name} decides, and {'' if decision['passed'] else 'not '}all that is asked is met."
+    )
+    return Markdown(f"This model predicts {code(model['label'])}{escape(said)}")
 
 
 def details(model: Facts, lineage: Facts, *, version: str = "", sha256: str = "") -> Markdown:
@@ -89,7 +97,7 @@ def details(model: Facts, lineage: Facts, *, version: str = "", sha256: str = ""
         "Version": version and code(version),
         "SHA-256": sha256 and code(sha256),
         "Kind of model": model.get("described"),
-        "Task": model.get("task"),
+        "Predicts": model.get("label") and Markdown(f"{code(model['label'])} ({escape(model['task'])})"),
         "Classes": model.get("classes") or (model.get("task") == "regression" and "none, as it predicts an amount"),
         "Run": lineage.get("run") and code(lineage["run"]),
         "Trained": lineage.get("time") and f"{lineage['time'][:16].replace('T', ' ')} UTC",
@@ -119,9 +127,8 @@ def factors(text: str, results: Facts, *, workflow: str) -> Markdown:
 
 
 def metrics(results: Facts) -> Markdown:
-    """What each metric means, which one decides, and how its uncertainty was found."""
-    names, decides = _by_metric(results, "metrics"), results["decision"]["metric"]
-    rows = [(*METRICS[name], "yes" if name == decides else "") for name in names]
+    """What each metric means, which one decides (the first), and how its uncertainty was found."""
+    rows = [(*METRICS[row["metric"]], "" if place else "yes") for place, row in enumerate(results["metrics"])]
     how = "Intervals hold 95 % of bootstrap draws of the test rows: what another test part of this size could say."
     return join(_table("", ["Metric", "Meaning", "Best", "Decides"], rows), how)
 
@@ -130,8 +137,7 @@ def evaluation_data(data: Facts, results: Facts) -> Markdown:
     """The test part: how many rows, how they were chosen, and on how many the champion was compared."""
     compared = f"{results['decision']['n']:,} rows" if results["decision"]["compared"] else "there was no comparison"
     facts = {
-        "Test rows": f"{data['test']:,}",
-        "Share of all rows": f"{100 * data['test'] / data['rows']:.1f} %",
+        "Test rows": f"{data['test']:,}, which is {100 * data['test'] / data['rows']:.1f} % of all",
         "Split": data.get("split"),
         "Compared with the champion on": compared,
     }
@@ -142,15 +148,15 @@ def training_data(data: Facts) -> Markdown:
     """Where the rows and labels come from, how many there are by class, and what was left out and why."""
     labels, left_out = (data.get("annotations") or {}).get("by") or {}, data.get("left_out") or {}
     facts = {
-        "Source": data.get("source"),
+        "Source": FOLDERS.sub("", data.get("source") or ""),
         "SHA-256 of the source": data.get("source_sha256") and code(data["source_sha256"]),
         "Rows": f"{data['rows']:,}",
         "Training rows": f"{data['train']:,}",
         "Labels by people": ", ".join(f"{n:,} by {name}" for name, n in labels.items()) or "none",
         "Columns left out": ", ".join(f"{name} ({why})" for name, why in left_out.items()) or "none",
     }
-    classes = [(name, f"{n:,}", f"{100 * n / data['rows']:.1f} %") for name, n in data["classes"].items()]
-    dropped = [(reason, f"{n:,}") for reason, n in data["dropped"].items() if n]
+    classes = [(name, n, f"{100 * n / data['rows']:.1f} %") for name, n in data["classes"].items()]
+    dropped = [(reason, n) for reason, n in data["dropped"].items() if n]
     return join(
         _value_list(facts),
         _table("Rows by class", ["Class", "Rows", "Share"], classes),
@@ -166,7 +172,7 @@ def quantitative_analyses(model: Facts, results: Facts) -> Markdown:
     kind, verdict = ("tip", "Passed the gate") if decision["passed"] else ("warning", "Rejected by the gate")
     return join(
         _show_scores(results),
-        _show_slices(results["slices"], "by slice") if results["slices"] else "",
+        _show_slices(results["slices"], "by slice") if results["slices"] else "No slice was measured apart.",
         _show_slices(both, "where two slices meet") if (both := results.get("intersections")) else "",
         _table("Cross-validation within the training rows", ["Metric", "Mean", "Lowest", "Highest", "Folds"], folds),
         callout(bullets(map(in_words, decision["reasons"])), kind, title=verdict),
@@ -182,10 +188,9 @@ def telling(model: Facts) -> Markdown:
 
 def caveats(text: str, *, workflow: str, data: Facts, lineage: Facts) -> Markdown:
     """The modeller's words, or the box that asks for them; then what the record itself warns of."""
-    git = lineage.get("git")
     warnings = {
-        "The code was not under version control, so this run cannot be traced to a commit.": not git,
-        "The code had changes that were not committed when this model was trained.": git and git["dirty"],
+        "The code was not under version control, so this run cannot be traced to a commit.": not lineage.get("git"),
+        "The code had changes that were not committed.": lineage.get("git") and lineage["git"]["dirty"],
         "This model was trained by hand in a notebook, not by a scheduled run.": lineage["run"].startswith("adhoc-"),
         f"The test part has {data['test']} rows; differences of a few rows mean little.": data["test"] < 100,
     }
@@ -193,35 +198,33 @@ def caveats(text: str, *, workflow: str, data: Facts, lineage: Facts) -> Markdow
 
 
 def _show_scores(results: Facts) -> Markdown:
-    scores, baseline, champion = (_by_metric(results, part) for part in SCORED)
+    scores, baseline, champion = _by_metric(results)
     rivals = {"Baseline": baseline, "Champion": champion} if champion else {"Baseline": baseline}
-    rows = []
-    for metric, row in scores.items():
-        others = [rival.get(metric, {}).get("value") for rival in rivals.values()]
-        rows.append((NAMES[metric], row["value"], _interval(row), *others, f"{row['n']:,}"))
+    others = {metric: [rival.get(metric, {}).get("value") for rival in rivals.values()] for metric in scores}
+    rows = [(NAMES[m], row["value"], _interval(row), *others[m], row["n"]) for m, row in scores.items()]
     note = "The baseline never looks at the input: it gives the training rows' most frequent class, or their mean."
-    fewer = {row["n"] for row in champion.values()} - {row["n"] for row in scores.values()}
-    said = f"The champion was scored on {max(fewer):,} rows, those that it was not trained on." if fewer else ""
+    said = champion and f"The champion was scored on {max(r['n'] for r in champion.values()):,} rows, all new to it."
     return join(_table("Scores on the test rows", ["Metric", "Score", INTERVAL, *rivals, "Rows"], rows), note, said)
 
 
 def _show_slices(slices: Sequence[Facts], which: str) -> Markdown:
     metric, _, best = METRICS[slices[0]["metric"]]
-    rows = [(row["slice"], f"{row['n']:,}", row["value"], _interval(row)) for row in slices]
+    rows = [(row["slice"], row["n"], row["value"], _interval(row)) for row in slices]
     scored = [row for row in slices if row["value"] is not None]
     weakest = (max if best == "0" else min)(scored, key=lambda row: row["value"], default={})
-    said = weakest and f"Weakest: {weakest['slice']}, with {format_value(weakest['value'])} on {weakest['n']:,} rows."
+    said = weakest and f"Weakest: {weakest['slice']}, with {format_score(weakest['value'])} on {weakest['n']:,} rows."
     return join(_table(f"{metric} {which}", ["Slice", "Rows", "Score", INTERVAL], rows), said)
 
 
-def _by_metric(results: Facts, part: str) -> dict[str, Facts]:
-    return {row["metric"]: row for row in results[part] or []}
+def _by_metric(results: Facts) -> list[dict[str, Facts]]:
+    return [{row["metric"]: row for row in results[part] or []} for part in ("metrics", "baseline", "champion")]
 
 
 def _table(caption: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> Markdown:
     """A table, or nothing if it would have no rows."""
-    shown = [dict(zip(names, row, strict=True)) for row in rows]
-    return table(shown, caption=caption, right=RIGHT) if rows else Markdown("")
+    right = [name for name, *column in zip(names, *rows, strict=True) if is_numeric(column)]
+    shown = [dict(zip(names, map(format_score, row), strict=True)) for row in rows]
+    return table(shown, caption=caption, right=(INTERVAL, "Best", "Share", *right)) if rows else Markdown("")
 
 
 def _value_list(facts: Facts) -> Markdown:
@@ -229,4 +232,4 @@ def _value_list(facts: Facts) -> Markdown:
 
 
 def _interval(score: Facts) -> str:
-    return "" if score["low"] is None else f"{format_value(score['low'])} to {format_value(score['high'])}"
+    return "" if score["low"] is None else f"{format_score(score['low'])} to {format_score(score['high'])}"
