@@ -3,7 +3,8 @@
 It takes the one command line that Pinmill uses, and refuses any other, and any environment but the one promised. It
 turns cells into Markdown as Quarto's source does (src/core/jupyter/jupyter.ts), obeys shortcodes where Quarto does
 (before Pandoc reads the text, then in code, raw HTML and addresses: src/resources/filters/customnodes/shortcodes.lua),
-and lets the real Pandoc make the HTML. A file `stand-in.scss` among the themes says how it is to fail.
+and lets the real Pandoc make the HTML, with neither themes nor navbar. A file `stand-in.scss` among the themes says how
+it is to fail.
 """
 
 import base64
@@ -101,9 +102,7 @@ def render(file: Path, root: Path, title: str) -> tuple[str, str]:
     tree = walk(json.loads(run_pandoc(markdown, "-f", READER, "-t", "json", cwd=root)))
     options = ["-s", "--embed-resources", "--mathml", "--toc", "--section-divs", f"--title-prefix={title}"]
     page = run_pandoc(json.dumps(tree), "-f", "json", "-t", "html", *options, cwd=root)
-    address = file.relative_to(root).with_suffix(".html").as_posix()
-    bar = f'<nav class="navbar"><a class="nav-link" href="{"../" * address.count("/")}index.html">Overview</a></nav>'
-    return address, page.replace("<body>", f"<body>{bar}", 1)
+    return file.relative_to(root).with_suffix(".html").as_posix(), page
 
 
 def index(address: str, page: str) -> Iterator[dict[str, str]]:

@@ -21,7 +21,7 @@ from pinmill import quarto
 from pinmill.errors import ReportError
 from pinmill.markdown import callout, escape, join, table
 from pinmill.page import Page, clean_cell, figure
-from pinmill.quarto import copy_page, disarm, find_quarto, make_safe, render_quarto
+from pinmill.quarto import copy_page, disarm, disarm_prose, find_quarto, make_safe, render_quarto
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,8 +202,8 @@ def test_only_a_date_is_a_date(made, date):
     assert yaml.safe_load(copy_page(make_page(made=made)).cells[0].source.strip("-")).get("date") == date
 
 
-def test_a_copy_begins_with_banner_lead_and_links_and_repeats_no_title():
-    cells = [v4.new_markdown_cell("# Data\n\nWhere it is from."), v4.new_markdown_cell("# Data"), v4.new_code_cell("")]
+def test_a_copy_begins_with_banner_lead_and_links():
+    cells = [v4.new_markdown_cell("Where it is from."), v4.new_code_cell("")]
     links = (("Data", "data.html"), ("Training", "training.html"))
     around = {"banner": "Rejected", "lead": "**5** rows.", "links": links}
     assert [cell.source for cell in copy_page(make_page("w/run/data", *cells, **around)).cells[1:]] == [
@@ -219,7 +219,9 @@ def test_code_cells_keep_the_options_of_figures_and_their_code_only_where_it_is_
         "#| label: fig-a\n#| fig-cap: 'A *new* \"one\"'\n#| fig-alt: 'up: 3 [m]'\n#| warning: true\nplot()",
         outputs=[v4.new_output("display_data", data={"image/svg+xml": SVG})],
     )
-    sources = [copy_page(make_page("p", clean_cell(executed, echo=echo))).cells[1].source for echo in (False, True)]
+    sources = [
+        copy_page(make_page("p", clean_cell(executed, "", {"echo": echo}))).cells[1].source for echo in (False, True)
+    ]
     options = '#| label: "fig-a"\n#| fig-cap: "A *new* \\"one\\""\n#| fig-alt: "up&#58; 3 &#91;m&#93;"'
     assert sources == [options, f"{options}\n#| echo: true\nplot()"]
 
@@ -258,11 +260,80 @@ def test_outputs_are_made_safe(written, read):
         ("<b>x</b> <!-- y -->", "&#60;b>x&#60;/b> &#60;!-- y -->"),
         ('<div onclick="x">', '&#60;div onclick="x">'),
         ("1 < 2 and <https://x.example>", "1 < 2 and <https://x.example>"),
+        ("a `<b>`", "a `&#60;b>`"),
+        ("![a *b*](https://x.example/y.png)!", "*&#91;a *b*: https&#58;//x&#46;example/y&#46;png&#93;*!"),
+        ('![](<../x y.png> "t"){width=9}.', "*&#91;image: &#46;./x&#93;*."),
+        (
+            "![a](data:image/png;base64,AA==) ![a](<data:x>)",
+            "![a](data:image/png;base64,AA==) *&#91;a: data&#58;x&#93;*",
+        ),
+        ("![a][b] ![c] ![d](e(f)g)", "&#33;[a][b] &#33;[c] &#33;[d](e(f)g)"),
+        ("\\![a](https://x.example)", "\\![a](https://x.example)"),
+        ("\\\\![a](x)", "\\\\*&#91;a: x&#93;*"),
         (str(callout("x", "tip")), str(callout("x", "tip"))),
     ],
 )
-def test_only_shortcodes_and_html_are_disarmed(written, read):
+def test_only_shortcodes_html_and_pictures_from_elsewhere_are_disarmed(written, read):
     assert disarm(written) == read
+
+
+PROSE = """\
+`{{< env HOME >}}` and ``a ` <b>`` and `<i>![a](https://x.example)</i>` but {{< env HOME >}} <u> \\` <s> `
+![far](https://x.example/y.png) ![](../y.png) ![ref][ref] ![near](data:image/gif;base64,R0lGODlhAQABAAAAACw=)
+
+```html
+<p>{{< env HOME >}} ![a](https://x.example)
+
+</p>
+```
+
+~~~ {.python filename="a"}
+if a <b:
+~~~
+
+`<q>`{=html} <h1> `c`
+
+```{=html}
+<script>1</script>
+
+<script>2</script>
+```
+
+``` two words
+<script>3</script>
+
+<script>4</script>
+```
+
+[ref]: https://x.example/ref.png
+"""
+
+
+def test_prose_is_shown_as_it_is_typed_in_code_as_well_and_nothing_of_it_is_obeyed(program):
+    """Pandoc reads it, so that what is taken for code here is code there."""
+    page = soup(render(program, make_page("p", v4.new_markdown_cell(PROSE))), "p")
+    shown = [code.get_text().replace("\u200b", "") for code in page.select("p code, li code")][:3]
+    assert shown == ["{{< env HOME >}}", "a ` <b>", "<i>![a](https://x.example)</i>"]
+    blocks = [code.get_text().replace("\u200b", "").rstrip("\n") for code in page.select("pre code")]
+    assert blocks[:2] == ["<p>{{< env HOME >}} ![a](https://x.example)\n\n</p>", "if a <b:"]
+    text = text_of(page.main or page.body)
+    for typed in (
+        "but {{< env HOME >}} <u> ` <s> `",
+        "[far: https://x.example/y.png] [image: ../y.png] !ref",
+        "<h1> c",
+    ):
+        assert typed in text
+    scripts = {"1", "2", "3", "4"}
+    assert {number for number in scripts if f"<script>{number}</script>" in text} == scripts
+    assert [script for script in page.select("script") if script.get_text() in scripts] == []
+    assert page.select("p u, p s, p q") == []
+    images = [image["src"] for image in page.select("p img, figure img")]
+    assert [address.partition(",")[0] for address in images] == ["data:image/gif;base64"]
+    assert "OBEYED" not in str(page)
+
+
+def test_prose_without_code_is_disarmed_like_everything_else():
+    assert disarm_prose("<b> {{< x >}} ![a](y)") == disarm("<b> {{< x >}} ![a](y)")
 
 
 def test_pages_of_all_folders_come_back_by_name_with_links_that_lead_to_each_other(program):
@@ -270,13 +341,7 @@ def test_pages_of_all_folders_come_back_by_name_with_links_that_lead_to_each_oth
     links = (("Data", "data.html"), ("Training", "training.html"))
     rendered = render(program, *(make_page(name, v4.new_markdown_cell(f"Of {name}."), links=links) for name in names))
     assert sorted(rendered) == sorted([*names, "search.json"])
-    homes = {}
-    for name in names:
-        page = soup(rendered, name)
-        assert f"Of {name}." in text_of(page.main or page)
-        (overview,) = [link for link in page.select("a.nav-link") if text_of(link) == "Overview"]
-        homes[name] = os.path.normpath(overview["href"])
-    assert homes == {name: "../" * name.count("/") + "index.html" for name in names}
+    assert [name for name in names if f"Of {name}." not in text_of(soup(rendered, name))] == []
     hrefs = [[link["href"] for link in soup(rendered, name).select(".pages a")] for name in names[1:3]]
     assert [[Path(href).name for href in of] for of in hrefs] == [["training.html"], ["data.html"]]
     assert {entry["href"].partition("#")[0] for entry in json.loads(rendered["search.json"])} == {
@@ -284,9 +349,14 @@ def test_pages_of_all_folders_come_back_by_name_with_links_that_lead_to_each_oth
     }
 
 
-def test_without_the_index_among_the_pages_the_others_still_lead_to_it(program):
-    (overview,) = soup(render(program, make_page("tiny/data")), "tiny/data").select("a.nav-link")[:1]
-    assert os.path.normpath(overview["href"]) == "../index.html"
+@pytest.mark.quarto
+@pytest.mark.parametrize("names", [["index", "tiny/data", "tiny/20261120T124616Z-065896-910f/data"], ["tiny/data"]])
+def test_the_real_quarto_s_navbar_leads_to_the_index_whether_it_is_among_the_pages_or_not(real_quarto, names):
+    rendered, homes = render(real_quarto, *map(make_page, names)), {}
+    for name in names:
+        (overview,) = [link for link in soup(rendered, name).select("a.nav-link") if text_of(link) == "Overview"]
+        homes[name] = os.path.normpath(overview["href"])
+    assert homes == {name: "../" * name.count("/") + "index.html" for name in names}
 
 
 def test_figures_are_in_the_page_with_their_captions_and_a_page_loads_nothing(program):
@@ -367,6 +437,29 @@ def test_after_the_timeout_everything_that_quarto_started_is_ended(stand_in, sit
     while not has_ended(int(pid)):
         time.sleep(0.01)
     assert (Path(folder).exists(), list(temporary.iterdir())) == (False, [])
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(1, 80), (30, 660)])
+def test_quarto_is_given_time_by_the_number_of_pages(monkeypatch, stand_in, count, seconds):
+    given = []
+    monkeypatch.setattr(quarto, "run_quarto", lambda *arguments: given.append(arguments[-1]) or ("", "stopped"))
+    with pytest.raises(ReportError):
+        render(stand_in, *(make_page(f"w/p{n}") for n in range(count)))
+    assert given == [seconds]
+
+
+def test_the_caption_that_a_cell_asks_for_is_that_of_its_table(program):
+    rows = [v4.new_output("display_data", data={"text/markdown": str(table([{"x": 1}]))})]
+    asks = v4.new_code_cell("#| tbl-cap: Rows of *all* {{< env HOME >}}\nshow()", outputs=rows)
+    page = soup(render(program, make_page("p", clean_cell(asks, "", {}))), "p")
+    assert text_of(page.select_one("table caption")).endswith("Rows of all {{< env HOME >}}")
+
+
+def test_a_hidden_output_is_not_in_the_copy():
+    rows = [v4.new_output("display_data", data={"text/plain": "SECRET"})]
+    for option in ("output: false", "include: false"):
+        cell = clean_cell(v4.new_code_cell(f"#| {option}\nshow()", outputs=rows), "", {})
+        assert "SECRET" not in nbformat.writes(copy_page(make_page("p", cell)))
 
 
 def test_without_the_sources_of_the_site_the_error_says_where_to_get_them(stand_in, tmp_path):

@@ -72,7 +72,7 @@ def describes(value: str) -> list[str]:
 
 
 def a_page(*cells: nbformat.NotebookNode, name: str = "docs/page", title: str = "T", **facts) -> Page:
-    return Page(name=name, notebook=v4.new_notebook(cells=arrange(list(cells))), title=title, **facts)
+    return Page(name=name, notebook=v4.new_notebook(cells=arrange(cells, "x.ipynb", {})[1]), title=title, **facts)
 
 
 def render(*cells: nbformat.NotebookNode, **facts) -> BeautifulSoup:
@@ -193,6 +193,85 @@ def test_no_other_html_than_callouts_is_passed_on():
     assert {tag.name for tag in body.find_all()} == {"div", "p", "strong"}
     assert [tag["class"] for tag in body.find_all("div")] == [["callout", "warning"]]
     assert body.parent.name == "main"
+
+
+def show(source: str) -> list[str]:
+    """The text of a page and the elements around it, in the order of the page."""
+    body = render(markdown(f"Before.\n\n{source}\n\nAfter.")).find(class_="body")
+    marked = [*body.find_all(class_="callout"), *body.find_all("pre")]
+    return [" ".join([*each.get("class", []), each.get_text(" ", strip=True)]) for each in (body, *marked)]
+
+
+@pytest.mark.parametrize("kind", ["note", "tip", "important", "warning", "caution"])
+def test_callouts_of_quarto_are_boxes_as_well(kind):
+    assert show(f"::: {{.callout-{kind}}}\nLook *out*\n:::") == [
+        f"body Before. {kind.capitalize()} Look out After.",
+        f"callout {kind} {kind.capitalize()} Look out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "box"),
+    [
+        ("::: {.callout-tip}\n\n## A *title*\n\nText\n\n:::", "tip A title Text"),
+        ('::: {#tip-x .callout-tip collapse="true" title="A title"}\n## Kept\nText\n:::', "tip A title Kept Text"),
+        ("::::: {.callout-tip title='It \"is\"'} :::::\nText\n:::::::", 'tip It "is" Text'),
+        ("::: callout-tip\nText\n:::", "tip Tip Text"),
+        ("::: {.callout-tip}\n:::", "tip Tip"),
+        ("::: {.callout-tip}\n<b>$x$</b>\n:::", "tip Tip <b>$x$</b>"),
+    ],
+)
+def test_a_callout_of_quarto_has_its_title(source, box):
+    assert show(source) == [f"body Before. {box.partition(' ')[2]} After.", f"callout {box}"]
+
+
+def test_of_other_divs_of_quarto_the_content_is_shown():
+    columns = ":::: {.columns}\n::: {.column width='50%'}\nLeft\n:::\n::: column\nRight\n:::\n::::"
+    assert show(columns) == ["body Before. Left Right After."]
+    assert show("::: {.callout-other}\nText\n:::") == ["body Before. Text After."]
+
+
+def test_callouts_stand_in_divs_and_in_each_other():
+    inner = "::: {.callout-tip}\nInner\n:::"
+    assert show(f"::: {{.x}}\n{inner}\n:::") == ["body Before. Tip Inner After.", "callout tip Tip Inner"]
+    assert show(f":::: {{.callout-note}}\nOuter\n\n{inner}\n\nEnd\n::::") == [
+        "body Before. Note Outer Tip Inner End After.",
+        "callout note Note Outer Tip Inner End",
+        "callout tip Tip Inner",
+    ]
+    assert show(f"::: {{.callout-note}}\n{callout('Ours', 'tip')}\n:::")[1:] == [
+        "callout note Note Tip Ours",
+        "callout tip Tip Ours",
+    ]
+
+
+@pytest.mark.parametrize("text", ["::: {.callout-tip}\nunclosed", ":::\nstray", "text ::: {.x} text", "a `:::` b"])
+def test_colons_that_make_no_div_stay_as_they_are(text):
+    assert show(text) == [f"body Before. {text.replace('`:::`', ':::')} After."]
+
+
+def test_what_looks_like_a_div_in_code_stays_code():
+    code = "::: {.callout-tip}\nText\n:::"
+    assert show(f"```\n{code}\n```") == [f"body Before. {code} After.", code]
+
+
+def test_a_data_value_makes_no_box():
+    value = escape("::: {.callout-tip}")
+    source = f"{value}\n\nText\n\n{escape(':::')}"
+    assert show(source) == ["body Before. ::: {.callout-tip} Text ::: After."]
+    assert render(shows({"text/markdown": source})).find(class_="callout") is None
+
+
+def test_the_caption_that_a_cell_asks_for_is_that_of_its_table():
+    rows = {"text/markdown": str(value_list({"a": 1}))}
+    page = render(shows(rows, source="#| tbl-cap: Rows of *all*\nshow()"))
+    assert page.caption.decode_contents() == "Rows of <em>all</em>"
+    assert page.find(class_="table")["aria-label"] == "Rows of all"
+
+
+def test_the_bar_marks_this_page_by_its_file_and_not_by_a_title_that_two_have():
+    bar = render(title="Data", name="docs/data-2", links=(("Data", "data.html"), ("Data", "data-2.html")))
+    assert [a["href"] for a in bar.find_all(attrs={"aria-current": "page"})] == ["data-2.html"]
 
 
 def test_figures_are_numbered_in_the_order_of_the_page_and_have_caption_and_alternative_text():

@@ -21,13 +21,17 @@ from nbformat import NotebookNode, v4
 
 from pinmill.errors import ReportError
 from pinmill.markdown import UNSEEN, escape
-from pinmill.page import Page
+from pinmill.page import CODE_BLOCK, Page
 from pinmill.secret import hidden_values, scrub
 
 OUTPUT, SEARCH = "_site", "search.json"  # the first as in reports/_quarto.yml
 KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}  # Quarto asks for the language
-CAPTION = re.compile(r"^\*\*([^*\n]+)\*\*\n\n((?:\|.*(?:\n|\Z))+)", re.MULTILINE)
-OBEYED = re.compile(r'\{\{+<|<(?=[A-Za-z/!?])(?!https?:|/div>|div class="callout-[a-z]+" appearance="simple">)')
+CAPTION = re.compile(r"^\*\*((?:[^*\n]|\*(?!\*))+)\*\*\n\n((?:\|.*(?:\n|\Z))+)", re.MULTILINE)
+KEPT = 'https?:|/div>|div class="callout-[a-z]+" appearance="simple">'  # of what is in `<>`
+OBEYED = re.compile(rf"\{{\{{+<|(?<!(?<!\\)\\)!(?=\[(?![^\]]*\]\(data:))|<(?=[A-Za-z/!?])(?!{KEPT})")
+IMAGE = re.compile(r"(?<!(?<!\\)\\)!\[([^\]]*)\]\((?!data:)\s*<?([^\s()<>]*)[^()\n]*\)(\{[^{}\n]*\})?")
+CODE = re.compile(rf"({CODE_BLOCK}|\\[\\`]|(`+)(?:(?!\3|\n\s*\n)[\s\S])+\3(?!`)|`+)", re.MULTILINE)
+BROKEN = "{{<", "{{\u200b<"  # in code, where entities are not read
 COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 PRIVATE = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
 INSTEAD = "Render with --engine nbconvert."
@@ -40,12 +44,12 @@ def find_quarto(search_path: str) -> Path | None:
 
 
 def render_quarto(
-    pages: Sequence[Page], *, program: Path, site: Path, environ: Mapping[str, str], timeout: float = 180
+    pages: Sequence[Page], *, program: Path, site: Path, environ: Mapping[str, str], timeout: float | None = None
 ) -> dict[str, bytes]:
     """The HTML of each page by its name, and Quarto's search index as `search.json` when there is one.
 
     `site` holds `_quarto.yml` and its themes; of `environ` Quarto gets PATH and HOME. Raises ReportError with what
-    Quarto said if it fails, takes more than `timeout` seconds, or leaves out a page.
+    Quarto said if it fails, takes more than `timeout` seconds (default: by their number), or leaves out a page.
     """
     if not (site / "_quarto.yml").is_file():
         raise ReportError(f"no {site / '_quarto.yml'}: restore it, or take it from a `pinmill new` project. {INSTEAD}")
@@ -59,7 +63,7 @@ def render_quarto(
                 copy = folder / f"{page.name}.ipynb"
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(v4.writes(copy_page(page)).encode("utf-8", "replace"))
-            said, problem = run_quarto(program, folder, environ, timeout)
+            said, problem = run_quarto(program, folder, environ, timeout or 60 + 20 * len(pages))
             files = {name: folder / OUTPUT / f"{name}.html" for name in names} | {SEARCH: folder / OUTPUT / SEARCH}
             found = {name: file.read_bytes() for name, file in files.items() if file.is_file()}
     except OSError as error:
@@ -93,15 +97,12 @@ def run_quarto(program: Path, folder: Path, environ: Mapping[str, str], timeout:
 
 def copy_page(page: Page) -> NotebookNode:
     """What Quarto renders: front matter, what stands above a page, and its cells. Pure, and the same each time."""
-    heading = re.compile(rf"\A# +{re.escape(page.title)} *(\n+|\Z)")  # Quarto's title block shows it
     cells = [v4.new_raw_cell(make_front(page)), *map(v4.new_markdown_cell, say_above(page))]
     for cell in page.notebook.cells:
-        is_code = cell.cell_type == "code"
-        cells.append(copy_code(cell) if is_code else v4.new_markdown_cell(disarm(heading.sub("", cell.source))))
+        cells.append(copy_code(cell) if cell.cell_type == "code" else v4.new_markdown_cell(disarm_prose(cell.source)))
     told = f"Made by Pinmill from {page.source}" + f", finished {page.made} UTC" * bool(page.made)
     cells.append(v4.new_markdown_cell(f"::: {{.source}}\n{escape(told)}.\n:::" * bool(page.source)))
-    shown = [cell for cell in cells if cell.source or cell.get("outputs")]
-    for number, cell in enumerate(shown):
+    for number, cell in enumerate(shown := [cell for cell in cells if cell.source or cell.get("outputs")]):
         cell.id = f"cell-{number}"
     return v4.new_notebook(cells=shown, metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})
 
@@ -126,8 +127,7 @@ def say_above(page: Page) -> Iterator[str]:
     if page.lead:
         yield f"::: {{.lead}}\n{disarm(page.lead)}\n:::"
     if page.links:
-        here = f"{page.name.rpartition('/')[2]}.html"
-        links = [f"**{escape(t)}**" if file == here else f"[{escape(t)}](<{file}>)" for t, file in page.links]
+        links = [f"**{escape(t)}**" if file == page.file else f"[{escape(t)}](<{file}>)" for t, file in page.links]
         yield f"::: {{.pages}}\n{' · '.join(links)}\n:::"
 
 
@@ -137,7 +137,7 @@ def copy_code(cell: NotebookNode) -> NotebookNode:
     label, captions, texts = (options.get(name) or "" for name in ("label", "fig-cap", "fig-alt"))
     told = {"label": str(label) if str(label).startswith("fig-") else "", "fig-cap": _change(captions, disarm)}
     told |= {"fig-alt": _change(texts, lambda text: escape(html.unescape(text))), "echo": bool(cell.source)}
-    code = [cell.source.replace("{{<", "{{\u200b<")] if cell.source else []  # entities are not read in code
+    code = [cell.source.replace(*BROKEN)] if cell.source else []
     outputs = [v4.new_output("display_data", data=make_safe(output.data)) for output in cell.outputs]
     lines = [f"#| {line}" for line in write_yaml(told)] if code or outputs else []
     return v4.new_code_cell("\n".join([*lines, *code]), outputs=outputs)
@@ -158,5 +158,12 @@ def make_safe(data: Mapping[str, str]) -> dict[str, str]:
 
 
 def disarm(text: str) -> str:
-    """Markdown in which shortcodes and HTML are text, as on our own page; addresses and our callouts are kept."""
-    return OBEYED.sub(lambda found: "".join(f"&#{ord(sign)};" for sign in found[0]), text)
+    """Markdown in which shortcodes, HTML and pictures from elsewhere are text; addresses and our callouts are kept."""
+    named = IMAGE.sub(lambda found: f"*&#91;{found[1] or 'image'}: {escape(html.unescape(found[2]))}&#93;*", text)
+    return OBEYED.sub(lambda found: "".join(f"&#{ord(sign)};" for sign in found[0]), named)
+
+
+def disarm_prose(text: str) -> str:
+    """The same of an author's text, in whose code `<` is shown as it is typed; code that is to be raw HTML is none."""
+    parts = enumerate(CODE.split(re.sub(r"([`~] *)\{(?= *=)", r"\1&#123;", text)))
+    return "".join(disarm(part) if n % 4 == 0 else part.replace(*BROKEN) for n, part in parts if n % 4 < 2)

@@ -13,18 +13,24 @@ from importlib import resources
 from itertools import chain, count, repeat, zip_longest
 from typing import TYPE_CHECKING, Any
 
-from mistune import BlockState, HTMLRenderer, InlineParser, InlineState, Markdown, create_markdown
+from mistune import BlockState, HTMLRenderer, InlineParser, InlineState, create_markdown
 from mistune.util import safe_entity, striptags
 from nbformat import NotebookNode
 
-from pinmill.page import Page
+from pinmill.page import CODE_BLOCK, Page
 
 if TYPE_CHECKING:
     from nbconvert.exporters.templateexporter import TemplateExporter
 
 LONG_CELL = 60  # characters from which a cell keeps a readable width on a phone, and the table scrolls instead
 TABLE = '<div class="table" role="group" tabindex="0" aria-label="{}"><table>'  # reached by keyboard, as it may scroll
-CALLOUT = re.compile(r'^<div class="callout-([a-z]+)" appearance="simple">$(.*?)^</div>$', re.DOTALL | re.MULTILINE)
+OURS, QUARTO = r'<div class="callout-(?P<ours>[a-z]+)" appearance="simple">', r":{3,} *(?P<about>\{.*\}|[\w-]+)[ :]*"
+INSIDE = r'(?P<inside>(?:(?!<div class="callout-|:{3,} *[{\w]).*\n)*?)(?(ours)</div>|:{3,}) *$'  # no other div
+DIV = re.compile(rf"{CODE_BLOCK}|^(?:{OURS}|{QUARTO})\n{INSIDE}", re.MULTILINE)
+HEAD = (
+    r"""(?:{.*?\.)?callout-(note|tip|important|warning|caution)\b.*?(?:title=(["'])(.+?)\2.*\n|\n(?:\s*#+ +(.+)\n)?)"""
+)
+MARKED = re.compile("(?:<p>)?\ue000(\\d+)\ue000(?:</p>)?")
 CAPTION = re.compile(rf"<p><strong>((?:(?!</?strong>|</p>).)*)</strong></p>\s*{re.escape(TABLE.format('Table'))}")
 HEADING = re.compile(r"<h([1-6])>(.*?)</h\1>", re.DOTALL)
 NAME = r"fig-\w+(?:[.:-]\w+)*"
@@ -85,33 +91,36 @@ def _refer(inline: InlineParser, found: re.Match[str], state: InlineState) -> in
     return found.end()
 
 
-def _make_markdown() -> Markdown:
-    """mistune with our renderer, tables, and references to figures."""
-    markdown = create_markdown(renderer=PageRenderer(), plugins=["table", "strikethrough", "def_list"])
-    markdown.inline.register("reference", REFERENCE, _refer, before="link")
-    return markdown
-
-
-MARKDOWN = _make_markdown()
-
-
-def _render_markdown(source: str, figures: Mapping[str, int]) -> str:
-    state = BlockState()
-    state.env["figures"] = figures
-    return MARKDOWN.parse(source, state)[0]
+MARKDOWN = create_markdown(renderer=PageRenderer(), plugins=["table", "strikethrough", "def_list"])
+MARKDOWN.inline.register("reference", REFERENCE, _refer, before="link")
 
 
 def _render_prose(source: str, figures: Mapping[str, int]) -> str:
-    """The HTML of Markdown, with a box for each callout and a caption where a bold line stands above a table.
+    """The HTML of Markdown, with a box for each callout, and a caption where a bold line stands above a table.
 
-    `@fig-name` refers to one of `figures`. Data values are not taken for references: their `@` is an entity.
+    Callouts are ours or Quarto's; of its other divs the content is shown. `@fig-name` refers to one of `figures`.
+    Maths stays text, and so do data values: their signs are entities.
     """
-    before, *boxes = CALLOUT.split(source)
-    html = _render_markdown(before, figures)
-    for kind, inside, after in zip(boxes[::3], boxes[1::3], boxes[2::3], strict=True):
-        box = _render_markdown(inside, figures)
-        html += f'<div class="callout {kind}" role="note">{box}</div>\n{_render_markdown(after, figures)}'
-    return CAPTION.sub(lambda found: f"{TABLE.format(striptags(found[1]))}<caption>{found[1]}</caption>", html)
+    boxes: list[str] = []
+
+    def open_div(div: re.Match[str]) -> str:
+        inside, head = div["inside"], re.match(HEAD, f"{div['about']}\n{div['inside']}")
+        if not (head or div["ours"]):
+            return div[0] if inside is None else f"\n{inside}\n"
+        if head:
+            inside = f"**{head[3] or head[4] or head[1].capitalize()}**\n\n{head.string[head.end() :]}"
+        boxes.append(f'<div class="callout {head[1] if head else div["ours"]}" role="note">{show(inside)}</div>\n')
+        return f"\n\ue000{len(boxes) - 1}\ue000\n"
+
+    def show(text: str) -> str:
+        state = BlockState()
+        state.env["figures"] = figures
+        return MARKED.sub(lambda found: boxes[int(found[1])], MARKDOWN.parse(text, state)[0])
+
+    source, before = source.replace("\ue000", ""), ""
+    while before != source:  # from the innermost div outwards
+        before, source = source, DIV.sub(open_div, source)
+    return CAPTION.sub(lambda found: f"{TABLE.format(striptags(found[1]))}<caption>{found[1]}</caption>", show(source))
 
 
 def _figure_ids(cell: NotebookNode) -> list[str]:
@@ -157,19 +166,13 @@ def _render_figure(kind: str, data: str, name: str, caption: str, alt: str, figu
     return f'<figure{anchor}><img alt="{says}" src="{address}">{legend}</figure>'
 
 
-def _add_anchors(body: str, title: str, taken: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-    """`body` with an id for each heading and without the H1 that only repeats the page's title; and the headings.
-
-    No id is one of `taken`, and no level is left out.
-    """
+def _add_anchors(body: str, taken: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """`body` with an id for each heading, none of them one of `taken` and no level left out; and the headings."""
     headings: dict[str, dict[str, Any]] = {}
 
     def anchor(found: re.Match[str]) -> str:
-        """One heading with its id; nothing in place of the title."""
         above = next((heading["level"] for heading in reversed(headings.values())), 1)
         level, text = min(max(int(found[1]), 2), above + 1), striptags(found[2])
-        if found[1] == "1" and unescape(text) == title:
-            return ""
         slug = re.sub(r"\W+", "-", unescape(text).lower()).strip("-") or "section"
         names = chain([slug], (f"{slug}-{n}" for n in count(2)))
         name = next(name for name in names if not (name in headings or name in taken or name == "content"))
