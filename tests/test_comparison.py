@@ -42,7 +42,7 @@ def found(**other) -> dict:
 
 
 def show(**other) -> Page:
-    return show_comparison(found(**other), subject="Is it spam?")
+    return show_comparison(found(**other), subject="Is it spam?", made="2026-01-03 04:05")
 
 
 def read_section(page: Page, title: str) -> str:
@@ -63,12 +63,13 @@ def score(low: float | None, high: float | None) -> dict:
 def test_two_versions_are_shown_side_by_side() -> None:
     page = show()
     assert (page.name, page.title, page.subject) == (f"spam/compare/{A}-{B}", "Comparison", "Is it spam?")
+    assert page.made == "2026-01-03 04:05"
     assert (page.subtitle, page.home) == (f"A is {A}, B is {B}", "../../index.html")
     assert html.unescape(page.lead) == (
         "B is better than A on 2 of 3 metrics, with no clear difference on 1; 123 of 2,985 predictions changed."
     )
     assert read_rows(read_section(page, "The two versions")) == [
-        ["Model", "Version", "Status", "Made", "By", "Run"],
+        ["Model", "Version", "Status then", "Made", "By", "Run"],
         ["A", f"`{A}`", "champion", "2026-01-01 00:00 UTC", "ada", "r1"],
         ["B", f"`{B}`", "rejected", "2026-01-02 03:04 UTC", "bob", "—"],
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from nbformat import v4
 
-from pinmill.card import INTERVAL, METRICS
+from pinmill.card import INTERVAL, NAMES
 from pinmill.markdown import UNSEEN, Markdown, bullets, callout, code, escape, format_value, join, table, value_list
 from pinmill.page import Page
 
@@ -15,16 +15,13 @@ Found = Mapping[str, Any]  # what `read_comparison` returns
 
 BETTER = {"a": "A is better", "b": "B is better", "": "no clear difference"}
 SIGN = "A positive difference means that B is better; it is clear when its interval does not hold 0."
-DATA = {
-    "added": "Inputs that only B's data has",
-    "removed": "Inputs that only A's data has",
-    "relabelled": "Inputs that have another label in B's data",
-}
+DATA = {"added": "Inputs that only B's data has", "removed": "Inputs that only A's data has"}
+DATA |= {"relabelled": "Inputs that have another label in B's data"}
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def show_comparison(found: Found, *, subject: str) -> Page:
-    """The page of what `read_comparison` found; `subject` is the workflow's title. Pure."""
+def show_comparison(found: Found, *, subject: str, made: str = "") -> Page:
+    """The page of what `read_comparison` found, and when (UTC); `subject` is the workflow's title. Pure."""
     a, b = found["a"]["version"], found["b"]["version"]
     changes = [{"What": c["what"], "A": shorten(c["before"]), "B": shorten(c["now"])} for c in found["changes"]]
     data = value_list({words: found["data"][key] for key, words in DATA.items()}) if found["data"] else ""
@@ -43,8 +40,8 @@ def show_comparison(found: Found, *, subject: str) -> Page:
         output = v4.new_output("display_data", data={"text/plain": shown})
         cells.append(v4.new_code_cell("", outputs=[output], metadata={"options": {}}))
     name, subtitle = f"{found['workflow']}/compare/{a}-{b}", f"A is {a}, B is {b}"
-    told = {"subject": subject, "source": "the board and the executed notebooks", "lead": tell_difference(found)}
-    return Page(name, v4.new_notebook(cells=cells), "Comparison", subtitle, **told)
+    told = {"source": "the board and the executed notebooks", "lead": tell_difference(found)}
+    return Page(name, v4.new_notebook(cells=cells), "Comparison", subtitle, subject, made, **told)
 
 
 def tell_difference(found: Found) -> Markdown:
@@ -71,7 +68,7 @@ def show_versions(sides: Mapping[str, Found]) -> Markdown:
     rows = []
     for name, side in sides.items():
         made = side["created"] and datetime.fromisoformat(side["created"])
-        rows.append({"Model": name, "Version": code(side["version"]), "Status": side["status"], "Made": made})
+        rows.append({"Model": name, "Version": code(side["version"]), "Status then": side["status"], "Made": made})
         rows[-1] |= {"By": side["by"], "Run": side["run"]}
     problems = bullets(f"{name}: {problem}" for name, side in sides.items() for problem in side["problems"])
     return join(table(rows), callout(problems, title="Not all of it can be read") if problems else "")
@@ -81,7 +78,7 @@ def show_scores(found: Found) -> Markdown:
     """The scores of both, and the difference with its interval; on which rows, or why on none."""
     rows = [
         {
-            "Metric": METRICS.get(row["metric"], (row["metric"],))[0],
+            "Metric": NAMES.get(row["metric"], row["metric"]),
             **{side.upper(): format_value(row[side]) for side in ("a", "b")},
             "Difference": "—" if row["difference"] is None else f"{row['difference']:+.4f}",
             INTERVAL: "—" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}",
