@@ -1,12 +1,15 @@
 """The index: what it says of each workflow, from boards and records as they are written, damaged or gone."""
 
 import html
+import json
+import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import wrap
 from xml.etree import ElementTree
 
 import pytest
@@ -17,6 +20,7 @@ from pinmill.index import Overview, draw_trend, read_index, tell_all
 from pinmill.page import Page
 from pinmill.project import Project
 from pinmill.runs import RunRecord, StageRecord, write_record
+from pinmill.version import now_utc
 from pinmill.webpage import render_webpage
 
 WHEN = datetime(2026, 5, 6, 7, 8, tzinfo=UTC)
@@ -66,6 +70,7 @@ def add_pages(project: Project, folder: str, *names: str) -> None:
 
 def read_rows(source: str) -> list[list[str]]:
     """The cells of the pipe tables in Markdown, as a reader sees them."""
+    source = source.replace("\u00a0", " ").replace("\u2060", "")
     lines = [line for line in source.splitlines() if line.startswith("|") and not re.fullmatch(r"[|: -]+", line)]
     return [[html.unescape(cell).strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
@@ -101,12 +106,15 @@ def test_a_workflow_is_shown_with_its_champion_its_last_run_and_its_trend(projec
     add_run(project, "spam", "failed", day=5, error="gone")
     add_run(project, "spam", "succeeded", ended="2026-05-06T06:01:30+00:00", stages=(reused,))
     add_pages(project, "spam", "model-card", "data", "other")
+    before = now_utc().replace(second=0, microsecond=0)
     page = read_index(project)
-    assert (page.name, page.title, page.subject, page.home) == ("index", "Models", "", "index.html")
+    assert (page.name, page.title, page.subject, page.home, page.made) == ("index", "Models", "", "index.html", "")
+    told = re.fullmatch(r"Each workflow with .*, as of (.*); times are UTC", page.subtitle)[1]
+    assert before <= datetime.strptime(f"{told}+0000", "%Y-%m-%d %H:%M%z") <= now_utc()
     assert page.lead == "1 of 1 workflow has a champion; every last run succeeded."
     assert read_rows(page.notebook.cells[0].source) == [
-        ["Workflow", "Title", "Champion", "95 % interval", "Last run", "On"],
-        ["[spam](spam/model-card.html)", "Is it spam?", "ROC AUC 0.900", "0.800 to 0.950", "succeeded", "2026-05-06"],
+        ["Workflow", "Champion (95 % interval)", "Last run"],
+        ["[Is it spam?](spam/model-card.html)", "ROC AUC 0.900 (0.800 to 0.950)", "succeeded, 2026-05-06"],
     ]
     assert read_section(page, "Is it spam?") == {
         "Workflow": "`spam`",
@@ -117,7 +125,7 @@ def test_a_workflow_is_shown_with_its_champion_its_last_run_and_its_trend(projec
         "Since": "2026-05-06 07:08, promoted by ada, though the gate had not passed it",
         "Why": "more | data",
         "Last run": "succeeded, 2026-05-06 06:01; nothing was new",
-        "Pages": "[Model card](spam/model-card.html) · [Data](spam/data.html)",
+        "Pages": "[Model card](spam/model-card.html) · [Data](spam/data.html) · [other](spam/other.html)",
     }
     said = "ROC AUC of 3 candidates: first 0.800, last 0.850; the large dot is the champion"
     assert read_figures(page) == [(said, f"Trend of {said}")]
@@ -149,7 +157,7 @@ def test_a_rollback_is_told_and_an_old_champion_has_its_scores_though_it_is_in_n
     assert read.count("spam-metrics") == 33  # 30 of the trend, and those after the champion
     said = read_section(page, "spam")
     assert (said["ROC AUC"], said["Since"], said["Why"]) == (
-        "0.500 (95 % interval 0.400 to 0.550)", "2026-05-06 07:08, gone back to by bob", "complaints",
+        "0.500 (95 % interval 0.400 to 0.550)", "2026-05-06 07:08, rolled back to by bob", "complaints",
     )  # fmt: skip
     assert read_figures(page)[0][0] == "ROC AUC of 30 candidates: first 0.604, last 0.633"
 
@@ -174,7 +182,7 @@ def test_a_champion_whose_scores_are_gone_or_never_were_is_shown_without(project
     crown(project, "spam", model.version, gate=None, override=True)
     page = read_index(project)
     assert read_section(page, "spam")["Scores"] == "not recorded"
-    assert read_rows(page.notebook.cells[0].source)[1] == ["spam", "spam", "not scored", "—", "none yet", ""]
+    assert read_rows(page.notebook.cells[0].source)[1] == ["spam", "not scored", "none yet"]
     assert read_figures(page) == []
 
 
@@ -190,7 +198,7 @@ def test_before_the_first_run_each_workflow_is_there_and_one_whose_params_file_i
     page = read_index(project)
     assert page.lead == "None of 1 workflow has a champion; nothing has run yet."
     assert read_section(page, "spam") == {"Workflow": "`spam`", "Champion": "none yet", "Last run": "none yet"}
-    assert read_rows(page.notebook.cells[0].source)[1:] == [["spam", "spam", "none yet", "—", "none yet", ""]]
+    assert read_rows(page.notebook.cells[0].source)[1:] == [["spam", "none yet", "none yet"]]
     assert "gone" not in str(page.notebook)
 
 
@@ -215,7 +223,65 @@ def test_a_run_that_failed_or_was_rejected_says_why_in_a_line(project) -> None:
         "What happened": "F1 0.1 does not. It is worse.",
         "Pages of the rejected run": f"[Model card](bank/{run}/model-card.html) · "
         f"[Evaluation](bank/{run}/evaluation.html)",
+        "Pages by run": f"[2026-05-06 06:00](bank/{run}x/data.html)",
     }
+
+
+def test_of_a_rejected_run_what_failed_is_said_first_and_a_long_text_is_cut_after_a_word(project) -> None:
+    add_workflow(project, "spam")
+    fine = (
+        "f1 0.9000 beats the trivial baseline's 0.5000.",
+        "Not compared with the champion: f1 has no value in 9 of 1000 bootstrap draws. Only the thresholds count.",
+    )
+    failed = (
+        "recall 0.1000 misses its threshold: at least 0.2.",
+        "mae has no value on these 9 test rows: look.",
+        "The candidate may be worse than the champion: f1 -0.1000; the bound is -0.01.",
+        "f1 0.1000 does not beat the trivial baseline's 0.5000.",
+    )
+    add_run(project, "spam", "rejected", reasons=(*fine, *failed))
+    said = read_section(read_index(project), "spam")["What happened"]
+    told = " ".join((*failed, *fine)).replace("recall", "Recall").replace("mae", "Mean absolute error")
+    assert said == wrap(told.replace("f1", "F1"), 300)[0] + " …"
+
+
+def test_every_page_is_linked_the_newest_comparisons_and_runs_first(project) -> None:
+    add_workflow(project, "spam")
+    add_pages(project, "spam", "training", "zoo", "model-card", "a b", "-x")
+    for n in range(7):
+        add_pages(project, f"spam/2026050{n + 1}T06070{n}Z-000000-abcd", *(("extra", "data") if n else ()))
+        add_pages(project, "spam/compare", f"20260101T000000Z-0000{n}-20260102T000000Z-0001{n}")
+        path = project.pages / f"spam/compare/20260101T000000Z-0000{n}-20260102T000000Z-0001{n}.html"
+        os.utime(path, (1000 - n, 1000 - n))
+    add_pages(project, "spam/notes", "data")
+    add_pages(project, "spam/20260509T060700Z-()", "data")
+    said = read_section(read_index(project), "spam")
+    assert said["Pages"] == (
+        "[Model card](spam/model-card.html) · [Training](spam/training.html) · [zoo](spam/zoo.html)"
+    )
+    assert said["Comparisons"] == " · ".join(
+        f"[0000{n} against 0001{n}](spam/compare/20260101T000000Z-0000{n}-20260102T000000Z-0001{n}.html)"
+        for n in range(5)
+    )
+    assert said["Pages by run"] == " · ".join(
+        f"[2026-05-0{n + 1} 06:07](spam/2026050{n + 1}T06070{n}Z-000000-abcd/data.html)" for n in (6, 5, 4, 3, 2)
+    )
+
+
+def test_pages_of_a_former_champion_are_said_to_be_that_and_its_card_is_not_taken_for_the_champions(project) -> None:
+    a, b = add_workflow(project, "spam", 0.8, 0.9)
+    crown(project, "spam", b)
+    add_pages(project, "spam", "model-card")
+    for shown in (a, b):
+        (project.pages / "spam" / ".champion.json").write_text(json.dumps({"version": shown, "pages": ["model-card"]}))
+        page = read_index(project)
+        name, said = read_rows(page.notebook.cells[0].source)[1][0], read_section(page, "spam")
+        card = "[Model card](spam/model-card.html)"
+        if shown == b:
+            assert (name, said["Pages"]) == ("[spam](spam/model-card.html)", card)
+        else:
+            told = said["Pages of the former champion"]
+            assert (name, told) == ("spam", f"{card} (of `{a}`; they could not be rendered again)")
 
 
 def test_a_record_that_names_another_folder_gives_no_links(project) -> None:
@@ -289,7 +355,7 @@ def test_hostile_texts_are_shown_as_they_are(project) -> None:
     said = read_section(page, HOSTILE)
     assert (said["Why"], said["What happened"]) == (HOSTILE, HOSTILE)
     assert said["Since"].endswith(f"by {HOSTILE}")
-    assert read_rows(page.notebook.cells[0].source)[2][1] == HOSTILE
+    assert read_rows(page.notebook.cells[0].source)[2][0] == HOSTILE
     assert read_section(page, "blank")["Workflow"] == "`blank`"
     sources = "\n".join(cell.source for cell in page.notebook.cells)
     assert [sign for sign in ("{{", "<script", "](z)", "$1", "`q`", "A|B") if sign in sources] == []
@@ -323,7 +389,7 @@ def test_a_run_of_the_real_notebooks_is_told_as_the_commands_tell_it(trained_onc
         champion["why"].replace("roc_auc", "ROC AUC"),
     )
     assert said["Since"] == f"{champion['when'][:16].replace('T', ' ')}, promoted by {champion['by']}"
-    assert read_rows(page.notebook.cells[0].source)[-1][0] == "[tiny](tiny/model-card.html)"
+    assert read_rows(page.notebook.cells[0].source)[-1][0] == "[Tiny](tiny/model-card.html)"
 
 
 def test_a_gate_that_said_no_and_a_run_with_nothing_new_are_told(small_trained) -> None:
@@ -340,3 +406,44 @@ def test_a_gate_that_said_no_and_a_run_with_nothing_new_are_told(small_trained) 
 def test_nothing_heavy_is_imported() -> None:
     code = "import sys, pinmill.index; print([m for m in ('pandas', 'matplotlib', 'sklearn') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+LONG = "How many likes, in which of the last twenty years, does an advert of the Super Bowl get on a video site?"
+BROKEN = """() => [...document.querySelectorAll('.table')[0].querySelectorAll('th, td')].flatMap(cell => {
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+    while (walker.nextNode())
+        for (const word of walker.currentNode.data.matchAll(/[^ \\n]+/g)) {
+            const range = document.createRange();
+            range.setStart(walker.currentNode, word.index);
+            range.setEnd(walker.currentNode, word.index + word[0].length);
+            if (new Set([...range.getClientRects()].map(r => Math.round(r.top))).size > 1) found.push(word[0]);
+        }
+    return found;
+})"""
+FIT = "() => (t => [t.scrollWidth <= t.clientWidth, t.querySelectorAll('td').length])(document.querySelector('.table'))"
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_table_fits_its_page_and_no_word_date_or_number_is_broken(project, tmp_path, chromium) -> None:
+    from playwright.sync_api import sync_playwright
+
+    titles = {"ads": LONG, "bank": "Term deposits sold by phone", "docs": "Which library is this from?", "spam": LONG}
+    for (name, title), status in zip(titles.items(), ("succeeded", "interrupted", "rejected", "failed"), strict=True):
+        crown(project, name, add_workflow(project, name, 0.95, title=title)[0])
+        add_run(project, name, status)
+        add_pages(project, name, "model-card")
+    (tmp_path / "index.html").write_bytes(render_webpage(read_index(project)))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto((tmp_path / "index.html").as_uri())
+        for width, height, media in (
+            (1920, 1080, "screen"),
+            (1280, 800, "screen"),
+            (390, 844, "screen"),
+            (672, 986, "print"),
+        ):
+            page.set_viewport_size({"width": width, "height": height})
+            page.emulate_media(media=media)
+            assert (width, page.evaluate(FIT), page.evaluate(BROKEN)) == (width, [True, 12], [])
+        browser.close()

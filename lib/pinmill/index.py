@@ -1,43 +1,37 @@
 """The index: every workflow with its champion, its last run and its trend, as a page that the library builds."""
 
 import re
-from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode, v4
 
-from pinmill.card import INTERVAL, METRICS, in_words
+from pinmill.card import INTERVAL, NAMES, in_words
 from pinmill.champion import Champion, read_champion
 from pinmill.errors import PinmillError
 from pinmill.markdown import Markdown, bullets, callout, code, escape, format_value, join, table, value_list
 from pinmill.page import Page, figure
+from pinmill.pages import read_shown
 from pinmill.plan import WORKFLOW, load_workflow
 from pinmill.project import Project
 from pinmill.runs import RunRecord, read_records
 from pinmill.version import now_utc
 
-SUBTITLE = "Each workflow with its champion, its last run and its trend; times are UTC"
-SOURCE = "the board and the records of runs"
+SUBTITLE = "Each workflow with its champion, its last run and its trend, as of {:%Y-%m-%d %H:%M}; times are UTC"
 PAGES = {"model-card": "Model card", "evaluation": "Evaluation", "training": "Training", "data": "Data"}
-ENDINGS = {
-    "failed": "failed",
-    "rejected": "was rejected",
-    "interrupted": "was interrupted",
-    "running": "is at work",
-    "unreadable": "cannot be read",
-}
-RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # what may stand in an address
-RECENT, FEW, LONGEST = 30, 3, 300  # candidates in a trend; metrics, names or problems told; characters of an error
-SVG = (
-    '<svg xmlns="http://www.w3.org/2000/svg" width="240" height="48" viewBox="0 0 240 48" fill="#2f6f9f">'
-    '<polyline points="{}" fill="none" stroke="#2f6f9f" stroke-width="1.5"/>{}</svg>'
-)
+ENDINGS = {"failed": "failed", "rejected": "was rejected", "interrupted": "was interrupted"}
+ENDINGS |= {"running": "is at work", "unreadable": "cannot be read"}
+NAME, RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*"), re.compile(r"(?a)(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)\d\dZ-[\w-]+")
+PAIR = re.compile(r"\d{8}T\d{6}Z-(\w+)-\d{8}T\d{6}Z-(\w+)")  # two versions
+FAILED = re.compile(r"does not beat|misses its threshold|may be worse than the champion|has no value on")  # of the gate
+RECENT, FEW, LONGEST, LINKED = 30, 3, 300, 5  # candidates drawn; facts told; characters of an error; comparisons, runs
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="240" height="48" viewBox="0 0 240 48" fill="#2f6f9f">{}</svg>'
+LINE = '<polyline points="{}" fill="none" stroke="#2f6f9f" stroke-width="1.5"/>'
 WIDTH, HEIGHT, MARGIN = 240, 48, 6  # of that [px]
-
 Scores = Mapping[str, tuple[float, str]]  # readable name of a metric -> value, and its interval in words
 
 
@@ -46,26 +40,27 @@ class Overview:
     """What is known of one workflow; `problems` say what cannot be read."""
 
     workflow: str
-    title: str
+    title: str  # as Markdown
     problems: Sequence[str] = ()
     champion: Champion | None = None
     scores: Scores = field(default_factory=dict)  # the champion's
     candidates: Mapping[str, Scores] = field(default_factory=dict)  # the last ones, oldest first, by their SHA-256
-    run: RunRecord | None = None  # the last
-    pages: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder -> those of PAGES that stand there
+    run: RunRecord | None = None  # the last that was not skipped
+    links: Mapping[str, Markdown] = field(default_factory=dict)  # to pages, by what those are
 
 
 def read_index(project: Project) -> Page:
     """The index as things stand now; what is damaged in one workflow is said there, and hides no other."""
     every = [read_overview(project, workflow) for workflow in project.workflows()]
     cells = [v4.new_markdown_cell(show_all(every)), *(cell for each in every for cell in show_workflow(each))]
-    notebook, made = v4.new_notebook(cells=cells if every else []), f"{now_utc():%Y-%m-%d %H:%M}"
-    return Page("index", notebook, "Models", SUBTITLE, made=made, source=SOURCE, lead=tell_all(every))
+    lead = tell_all(every) if every else Markdown("There is no workflow yet: each is a file in `params/`.")
+    notebook, subtitle = v4.new_notebook(cells=cells if every else []), SUBTITLE.format(now_utc())
+    return Page("index", notebook, "Models", subtitle, source="the board and the records of runs", lead=lead)
 
 
 def read_overview(project: Project, workflow: str) -> Overview:
     """What is known of a workflow, from its newest records and the metadata of few pins."""
-    board, problems, title = project.board, [], workflow
+    board, problems, title = project.board, [], escape(workflow)
 
     def attempt(read: Callable[..., Any], *given: Any) -> Any:
         """What `read` returns; None, with its words among the problems, when it fails."""
@@ -73,7 +68,6 @@ def read_overview(project: Project, workflow: str) -> Overview:
             return read(*given)
         except (PinmillError, OSError) as error:
             problems.append(str(error).replace(f"{project.root}/", ""))
-            return None
 
     def read_scores(versions: Sequence[str]) -> dict[str, Scores]:
         """By the SHA-256 of the model, what some of the gate's decisions tell; the newest of each model counts."""
@@ -81,90 +75,107 @@ def read_overview(project: Project, workflow: str) -> Overview:
         return {str(pin.facts.get("candidate_sha256")): keep_scores(pin.facts.get("headline")) for pin in pins}
 
     if params := attempt(load_workflow, project, workflow):
-        title = str(params.values.get("title") or workflow)
+        title = escape(params.values.get("title") or "").strip() or title
         problems += params.problems
     if not WORKFLOW.fullmatch(workflow):
         return Overview(workflow, title, problems)
-    folder = project.runs_folder(workflow)  # of a run that was skipped, the one that was in its way tells
-    run = attempt(lambda: next((run for run in read_records(folder) if run.status != "skipped"), None))
-    champion, decisions = attempt(read_champion, board, workflow), attempt(board.versions, f"{workflow}-metrics") or []
-    recent, scores = read_scores(decisions[-RECENT:]), {}
+    run = attempt(lambda: next((r for r in read_records(project.runs_folder(workflow)) if r.status != "skipped"), None))
+    champion, decided = attempt(read_champion, board, workflow), attempt(board.versions, f"{workflow}-metrics") or []
+    recent, scores = read_scores(decided[-RECENT:]), {}
     if champion:
         attempt(board.pin, f"{workflow}-model", champion.version)
-        first = bisect(decisions, champion.version)  # what the gate said when the model was new
-        found = recent if champion.sha256 in recent else read_scores(decisions[first : first + FEW])
+        found = recent if champion.sha256 in recent else read_scores([d for d in decided if d > champion.version][:FEW])
         scores = found.get(champion.sha256, {})
-    rejected = [f"{workflow}/{run.run}"] if run and run.status == "rejected" and RUN.fullmatch(run.run) else []
-    pages = {f: [n for n in PAGES if (project.pages / f / f"{n}.html").is_file()] for f in (workflow, *rejected)}
-    return Overview(workflow, title, [*dict.fromkeys(problems)], champion, scores, recent, run, pages)
+    former = "" if not champion or (shown := attempt(read_shown, project, workflow)) == champion.version else shown
+    rejected = run.run if run and run.status == "rejected" and RUN.fullmatch(run.run) else ""
+    links = attempt(read_links, project.pages_folder(workflow), rejected, former) or {}
+    return Overview(workflow, title, [*dict.fromkeys(problems)], champion, scores, recent, run, links)
+
+
+def read_links(folder: Path, rejected: str, former: str) -> dict[str, Markdown]:
+    """Links to the pages in a workflow's folder, by what they are; `former` is the version that the first are of."""
+    runs = sorted({run.name for run in folder.glob("*Z-*") if RUN.fullmatch(run.name)} - {rejected}, reverse=True)
+    found = (links[0] for run in runs if (links := link_pages(folder, f"{run}/", RUN.sub(r"\1-\2-\3 \4:\5", run))))
+    rows = {f"Pages{' of the former champion' * bool(former)}": link_pages(folder)}
+    rows["Pages of the rejected run"] = link_pages(folder, f"{rejected}/") if rejected else []
+    rows |= {"Comparisons": link_pages(folder, "compare/")[:LINKED], "Pages by run": [*islice(found, LINKED)]}
+    note = f" (of {code(former)}; they could not be rendered again)"
+    return {what: Markdown(" · ".join(row) + note * ("former" in what)) for what, row in rows.items() if row}
+
+
+def link_pages(folder: Path, below: str = "", told: str = "") -> list[str]:
+    """Links to the pages `below` a folder whose names can stand in an address: the known ones, then the newest."""
+    files = [file for file in (folder / below).glob("*.html") if NAME.fullmatch(file.stem)]
+    files.sort(key=lambda file: ([*PAGES, file.stem].index(file.stem), -file.stat().st_mtime, file.stem))
+    titles = {file.stem: told or PAGES.get(file.stem, PAIR.sub(r"\1 against \2", file.stem)) for file in files}
+    return [f"[{whole(title)}]({folder.name}/{below}{name}.html)" for name, title in titles.items()]
 
 
 def keep_scores(headline: Any) -> Scores:
     """What a notebook gave as headline metrics, without those that have no value."""
     kept = {}
     for name, score in headline.items() if isinstance(headline, Mapping) else ():
-        known = score if isinstance(score, Mapping) else {}
-        value, low, high = map(known.get, ("value", "low", "high"))
+        value, low, high = map(score.get, ("value", "low", "high")) if isinstance(score, Mapping) else (None,) * 3
         if isinstance(value, int | float) and isfinite(value):
             span = "not known" if low is None else f"{format_value(low)} to {format_value(high)}"
-            kept[METRICS.get(name, (str(name),))[0]] = value, span
+            kept[NAMES.get(name, str(name))] = value, span
     return kept
 
 
 def tell_all(every: Sequence[Overview]) -> Markdown:
     """How things stand, in a sentence."""
-    if not every:
-        return Markdown("There is no workflow yet: each is a file in `params/`.")
     n, runs = sum(each.champion is not None for each in every), {e.workflow: e.run.status for e in every if e.run}
     have = f"{n or 'None'} of {len(every)} workflow{'s' * (len(every) > 1)} {'have' if n > 1 else 'has'} a champion"
     groups = {f"the last run of {{}} {ENDINGS[end]}": [w for w in runs if runs[w] == end] for end in ENDINGS}
     groups["not all of {} can be read"] = [each.workflow for each in every if each.problems]
-    told = {said: g if len(g) <= FEW else [f"{len(g)} workflows"] for said, g in groups.items() if g}
-    said = [said.format(" and ".join(map(escape, names))) for said, names in told.items()]
+    names = [" and ".join(map(escape, g)) if len(g) <= FEW else f"{len(g)} workflows" for g in groups.values()]
+    said = [words.format(names) for words, names in zip(groups, names, strict=True) if names]
     return Markdown("; ".join([have, *(said or ["every last run succeeded" if runs else "nothing has run yet"])]) + ".")
 
 
 def show_all(every: Sequence[Overview]) -> Markdown:
-    """All workflows in one table."""
+    """All workflows in one table, narrow enough for a phone."""
     rows = []
     for each in every:
-        has_card = "model-card" in each.pages.get(each.workflow, ())
-        name = Markdown(f"[{escape(each.workflow)}]({each.workflow}/model-card.html)") if has_card else each.workflow
-        nothing = "not scored" if each.champion else "none yet", ("", None)
-        metric, (value, span) = next(iter(each.scores.items()), nothing)
-        told = {"Champion": f"{metric} {format_value(value)}".strip(), INTERVAL: span}
-        status, _, day = tell_run(each.run, until=10).partition(", ")
-        rows.append({"Workflow": name, "Title": each.title, **told, "Last run": status, "On": day})
-    return table(rows, right=("Champion", INTERVAL))
+        told = "not scored" if each.champion else "none yet"
+        for metric, (value, span) in islice(each.scores.items(), 1):
+            told = Markdown(f"{escape(metric)}\u00a0{whole(format_value(value))} ({whole(span)})")
+        card = f"({each.workflow}/model-card.html)"
+        name = Markdown(f"[{each.title}]{card}" if card in each.links.get("Pages", "") else each.title)
+        rows.append({"Workflow": name, f"Champion ({INTERVAL})": told, "Last run": tell_run(each.run, until=10)})
+    return table(rows)
 
 
-def show_workflow(each: Overview) -> list[NotebookNode]:
+def whole(text: str) -> Markdown:
+    """`text` that stays on one line: browsers would break a date after its hyphens."""
+    return Markdown(escape(text).replace(" ", "\u00a0").replace("&#45;", "&#45;\u2060"))
+
+
+def show_workflow(it: Overview) -> list[NotebookNode]:
     """The section of one workflow: what is served, how well it does, since when, by whom and why, and the last run."""
-    facts, champion, run = {"Workflow": code(each.workflow), "Champion": "none yet"}, each.champion, each.run
+    facts, champion, run = {"Workflow": code(it.workflow), "Champion": "none yet"}, it.champion, it.run
     if champion:
-        scores = {m: f"{format_value(value)} ({INTERVAL} {span})" for m, (value, span) in each.scores.items()}
-        did = "promoted" if champion.action == "promote" else "gone back to"
-        against = ", though the gate had not passed it" * champion.override
-        since = f"{champion.when[:16].replace('T', ' ')}, {did} by {champion.by}{against}"
-        facts["Champion"] = code(champion.version)
-        facts |= dict(islice(scores.items(), FEW)) or {"Scores": "not recorded"}
+        scores = {m: f"{format_value(v)} ({INTERVAL} {span})" for m, (v, span) in islice(it.scores.items(), FEW)}
+        did = f"{'promoted' if champion.action == 'promote' else 'rolled back to'} by {champion.by}"
+        did += ", though the gate had not passed it" * champion.override
+        since = Markdown(f"{whole(champion.when[:16].replace('T', ' '))}, {escape(did)}")
+        facts |= {"Champion": code(champion.version)} | (scores or {"Scores": "not recorded"})
         facts |= {"Since": since, "Why": in_words(champion.why)}
     nothing = "; nothing was new" * bool(run and {stage.status for stage in run.stages} == {"reused"})
-    facts["Last run"] = f"{tell_run(run)}{nothing}"
-    if run and (went := " ".join(run.reasons) if run.status == "rejected" else run.error.strip().partition("\n")[0]):
-        facts["What happened"] = in_words(went[:LONGEST])
-    for folder, names in each.pages.items():
-        links = Markdown(" · ".join(f"[{PAGES[name]}]({folder}/{name}.html)" for name in names))
-        facts |= {f"Pages{' of the rejected run' * (folder != each.workflow)}": links} if names else {}
-    damaged = callout(bullets(each.problems[:FEW]), title="Not all of it can be read") if each.problems else ""
-    head = Markdown(f"## {escape(each.title).strip() or escape(each.workflow)}")
-    return [v4.new_markdown_cell(join(head, damaged, value_list(facts))), *show_trend(each)]
+    facts["Last run"] = Markdown(f"{tell_run(run)}{nothing}")
+    if run:
+        reasons = " ".join(sorted(run.reasons, key=lambda reason: not FAILED.search(reason)))
+        went = in_words(reasons) if run.status == "rejected" else run.error.strip().partition("\n")[0]
+        cut = f"{went[:LONGEST].rpartition(' ')[0] or went[:LONGEST]} …" if len(went) > LONGEST else went
+        facts |= {"What happened": cut} if cut else {}
+    box = callout(bullets(it.problems[:FEW]), title="Not all of it can be read") if it.problems else ""
+    return [v4.new_markdown_cell(join(Markdown(f"## {it.title}"), box, value_list(facts | it.links))), *show_trend(it)]
 
 
-def tell_run(run: RunRecord | None, *, until: int = 16) -> str:
+def tell_run(run: RunRecord | None, *, until: int = 16) -> Markdown:
     """How a run ended, and the first characters of when."""
     when = (run.ended or run.started)[:until].replace("T", " ") if run else ""
-    return ", ".join(filter(None, (run.status, when))) if run else "none yet"
+    return Markdown(", ".join(map(whole, filter(None, (run.status, when)))) if run else "none yet")
 
 
 def show_trend(each: Overview) -> list[NotebookNode]:
@@ -175,17 +186,15 @@ def show_trend(each: Overview) -> list[NotebookNode]:
         return []
     sha256s, shown = [*values], [*map(format_value, values.values())]
     place = sha256s.index(each.champion.sha256) if each.champion and each.champion.sha256 in values else None
-    ends = f"first {shown[0]}, last {shown[-1]}"
-    said = f"{metric} of {len(shown)} candidates: {ends}{'; the large dot is the champion' * (place is not None)}"
+    said = f"{metric} of {len(shown)} candidates: first {shown[0]}, last {shown[-1]}"
+    said += "; the large dot is the champion" * (place is not None)
     return [figure(draw_trend([*values.values()], champion=place), caption=escape(said), alt=f"Trend of {said}")]
 
 
 def draw_trend(values: Sequence[float], *, champion: int | None) -> str:
     """SVG of a line through two `values` or more, with a dot for each and a larger one for that of the champion."""
-    low, spread, last = min(values), max(values) - min(values), len(values) - 1
-    xs = [MARGIN + n / last * (WIDTH - 2 * MARGIN) for n in range(len(values))]
-    ys = [HEIGHT - MARGIN - ((v - low) / spread if spread else 0.5) * (HEIGHT - 2 * MARGIN) for v in values]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
-    sizes = [5 if n == champion else 2 for n in range(len(values))]
-    dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>' for x, y, r in zip(xs, ys, sizes, strict=True)]
-    return SVG.format(line, "".join(dots))
+    low, spread, step = min(values), max(values) - min(values), (WIDTH - 2 * MARGIN) / (len(values) - 1)
+    ys = [f"{HEIGHT - MARGIN - ((v - low) / spread if spread else 0.5) * (HEIGHT - 2 * MARGIN):.1f}" for v in values]
+    spots = [(f"{MARGIN + n * step:.1f}", y, 5 if n == champion else 2) for n, y in enumerate(ys)]
+    dots = "".join(f'<circle cx="{x}" cy="{y}" r="{radius}"/>' for x, y, radius in spots)
+    return SVG.format(LINE.format(" ".join(f"{x},{y}" for x, y, _ in spots)) + dots)
