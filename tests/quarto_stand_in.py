@@ -3,7 +3,7 @@
 It takes the one command line that Pinmill uses, and refuses any other, and any environment but the one promised. It
 turns cells into Markdown as Quarto's source does (src/core/jupyter/jupyter.ts), obeys shortcodes where Quarto does
 (before Pandoc reads the text, then in code, raw HTML and addresses: src/resources/filters/customnodes/shortcodes.lua),
-and lets the real Pandoc make the HTML, with neither themes nor navbar. A file `stand-in.scss` among the themes says how
+and lets the real Pandoc make the HTML, without themes. A file `stand-in.scss` among the themes says how
 it is to fail.
 """
 
@@ -102,7 +102,8 @@ def render(file: Path, root: Path, title: str) -> tuple[str, str]:
     tree = walk(json.loads(run_pandoc(markdown, "-f", READER, "-t", "json", cwd=root)))
     options = ["-s", "--embed-resources", "--mathml", "--toc", "--section-divs", f"--title-prefix={title}"]
     page = run_pandoc(json.dumps(tree), "-f", "json", "-t", "html", *options, cwd=root)
-    return file.relative_to(root).with_suffix(".html").as_posix(), page
+    bar = '<nav class="navbar"></nav>'  # how the links of one are written, only the real Quarto knows
+    return file.relative_to(root).with_suffix(".html").as_posix(), page.replace("<body>", f"<body>{bar}", 1)
 
 
 def index(address: str, page: str) -> Iterator[dict[str, str]]:

@@ -30,7 +30,7 @@ CAPTION = re.compile(r"^\*\*((?:[^*\n]|\*(?!\*))+)\*\*\n\n((?:\|.*(?:\n|\Z))+)",
 KEPT = 'https?:|/div>|div class="callout-[a-z]+" appearance="simple">'  # of what is in `<>`
 OBEYED = re.compile(rf"\{{\{{+<|(?<!(?<!\\)\\)!(?=\[(?![^\]]*\]\(data:))|<(?=[A-Za-z/!?])(?!{KEPT})")
 IMAGE = re.compile(r"(?<!(?<!\\)\\)!\[([^\]]*)\]\((?!data:)\s*<?([^\s()<>]*)[^()\n]*\)(\{[^{}\n]*\})?")
-CODE = re.compile(rf"({CODE_BLOCK}|\\[\\`]|(`+)(?:(?!\3|\n\s*\n)[\s\S])+\3(?!`)|`+)", re.MULTILINE)
+CODE = re.compile(rf"({CODE_BLOCK}|\\[\\`]|(`++)(?:(?!\3|\n\s*\n)[\s\S])+\3(?!`)|`+)", re.MULTILINE)
 BROKEN = "{{<", "{{\u200b<"  # in code, where entities are not read
 COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 PRIVATE = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
