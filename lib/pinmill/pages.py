@@ -102,7 +102,7 @@ def is_shown(project: Project, workflow: str, version: str) -> bool:
 def _read_mark(project: Project, workflow: str) -> dict:
     try:
         return {"version": "", "pages": [], **json.loads((project.pages_folder(workflow) / SHOWN).read_bytes())}
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return {"version": "", "pages": []}
 
 

@@ -189,10 +189,12 @@ class Run:
 
     def _repr_markdown_(self) -> str:
         """Run, parameters with where each comes from, and exact inputs, as Markdown."""
+        from pinmill.card import FOLDERS
         from pinmill.markdown import escape, join, table
 
         names, pins = self.stage.declarations, self.inputs.items()
-        rows = [{"parameter": n, "value": self.parameters[n], "from": self.origins[n]} for n in names]
+        shown = self.parameters | {"source": FOLDERS.sub("", self.parameters.get("source") or "")}
+        rows = [{"parameter": n, "value": shown[n], "from": self.origins[n]} for n in names]
         inputs = [{"input": kind, "version": pin.version, "SHA-256": pin.sha256[:12]} for kind, pin in pins]
         said = f"Run {self.id} of workflow {self.workflow}."
         return join(escape(said), table(rows), table(inputs) if inputs else "")
