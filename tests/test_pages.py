@@ -263,3 +263,17 @@ def test_records_of_former_versions_are_read(small_trained: Workplace) -> None:
     path.write_text(json.dumps(old))
     small_trained.pinmill("run", "small")
     assert last_run(small_trained)["status"] == "succeeded"
+
+
+def test_a_full_disk_leaves_the_former_champion_s_pages_and_their_mark(small_trained: Workplace, small_disk) -> None:
+    project, folder = Project(small_trained.root, {}), small_trained.root / "reports/_pages/small"
+    shutil.copytree(folder, small_disk, dirs_exist_ok=True)
+    shutil.rmtree(folder)
+    folder.symlink_to(small_disk)
+    champion = small_trained.json("champion", "small")["version"]
+    mark = folder / ".champion.json"
+    mark.write_text(mark.read_text().replace(champion, "another"))
+    old = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    written, (problem,) = publish(project, "small", Rendered({"small/model-card": b"x" * 3_000_000}), champion)
+    assert (written, problem[:40]) == ([], "nothing can be written to reports/_pages")
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == old

@@ -119,7 +119,7 @@ def publish(project: Project, workflow: str, rendered: "Rendered", version: str)
         if champion is None or champion.version != version:
             return [], [f"the champion of {workflow} was moved meanwhile, so its pages stay as they are"]
         written, problems = write_pages(project, rendered)
-        if written or not rendered.problems:
+        if written or not problems:
             _mark_shown(project, workflow, version, [path.stem for path in written])
     return written, problems
 

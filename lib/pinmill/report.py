@@ -11,11 +11,11 @@ from filelock import FileLock
 from pinmill.errors import ParameterError, ReportError
 from pinmill.page import Page
 from pinmill.project import Project
+from pinmill.quarto import SEARCH, find_quarto, render_quarto
 from pinmill.runs import stage_file, write_whole
 
 ENGINES = ("auto", "quarto", "nbconvert")
 MAX_BYTES = 5_000_000  # Contract 7: a page can be sent by mail
-SEARCH = "search.json"  # Quarto's index of what the pages say
 LOCK_SECONDS = 60  # longer than an index takes; the lock of a dead process is free at once
 
 
@@ -43,8 +43,6 @@ class Rendered:
 def choose_engine(project: Project, wanted: str = "") -> Engine:
     """The engine that is asked for, here or by `PINMILL_REPORT`. Raises ParameterError for a word that is none, and
     ReportError where Quarto is asked for and is not there."""
-    from pinmill.quarto import find_quarto
-
     wanted = wanted or project.settings.get("PINMILL_REPORT") or "auto"
     if wanted not in ENGINES:
         raise ParameterError(f"no engine {wanted!r} (--engine, PINMILL_REPORT): {', '.join(ENGINES)} were expected.")
@@ -63,8 +61,6 @@ def render_pages(project: Project, pages: Sequence[Page], engine: Engine) -> Ren
         return Rendered({}, by=engine.told)
     told = engine.told
     if engine.program:
-        from pinmill.quarto import render_quarto
-
         try:
             site, settings = project.root / "reports", project.settings
             return keep_small(render_quarto(pages, program=engine.program, site=site, environ=settings), [], told)

@@ -155,7 +155,7 @@ def place(work: Work, record: RunRecord, rendered: "Rendered | None", *, shows: 
     try:
         written, problems = write_pages(project, replace(rendered, pages=parts[True]))
         if shows is not None:
-            _, more = publish(project, record.workflow, replace(rendered, pages=parts[False], problems=()), shows)
+            _, more = publish(project, record.workflow, replace(rendered, pages=parts[False]), shows)
             problems += more
     except Exception as error:  # as above
         written, problems = [], [str(error) or type(error).__name__]
