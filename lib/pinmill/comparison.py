@@ -7,16 +7,19 @@ from typing import Any
 
 from nbformat import v4
 
-from pinmill.card import INTERVAL, NAMES
-from pinmill.markdown import UNSEEN, Markdown, bullets, callout, code, escape, format_value, join, table, value_list
+from pinmill.card import INTERVAL, NAMES, format_score
+from pinmill.markdown import UNSEEN, Markdown, bullets, callout, code, escape, join, table, value_list
 from pinmill.page import Page
 
 Found = Mapping[str, Any]  # what `read_comparison` returns
 
 BETTER = {"a": "A is better", "b": "B is better", "": "no clear difference"}
 SIGN = "A positive difference means that B is better; it is clear when its interval does not hold 0."
-DATA = {"added": "Inputs that only B's data has", "removed": "Inputs that only A's data has"}
-DATA |= {"relabelled": "Inputs that have another label in B's data"}
+DATA = {
+    "added": "Inputs that only B's data has",
+    "removed": "Inputs that only A's data has",
+    "relabelled": "Inputs that have another label in B's data",
+}
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -79,7 +82,7 @@ def show_scores(found: Found) -> Markdown:
     rows = [
         {
             "Metric": NAMES.get(row["metric"], row["metric"]),
-            **{side.upper(): format_value(row[side]) for side in ("a", "b")},
+            **{side.upper(): format_score(row[side]) for side in ("a", "b")},
             "Difference": "—" if row["difference"] is None else f"{row['difference']:+.4f}",
             INTERVAL: "—" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}",
             "Which is better": BETTER[find_better(row)],

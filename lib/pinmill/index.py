@@ -10,10 +10,10 @@ from typing import Any
 
 from nbformat import NotebookNode, v4
 
-from pinmill.card import INTERVAL, NAMES, in_words
+from pinmill.card import INTERVAL, NAMES, format_score, in_words
 from pinmill.champion import Champion, read_champion
 from pinmill.errors import PinmillError
-from pinmill.markdown import Markdown, bullets, callout, code, escape, format_value, join, table, value_list
+from pinmill.markdown import Markdown, bullets, callout, code, escape, join, table, value_list
 from pinmill.page import Page, figure
 from pinmill.pages import read_shown
 from pinmill.plan import WORKFLOW, load_workflow
@@ -23,8 +23,13 @@ from pinmill.version import now_utc
 
 SUBTITLE = "Each workflow with its champion, its last run and its trend, as of {:%Y-%m-%d %H:%M}; times are UTC"
 PAGES = {"model-card": "Model card", "evaluation": "Evaluation", "training": "Training", "data": "Data"}
-ENDINGS = {"failed": "failed", "rejected": "was rejected", "interrupted": "was interrupted"}
-ENDINGS |= {"running": "is at work", "unreadable": "cannot be read"}
+ENDINGS = {
+    "failed": "failed",
+    "rejected": "was rejected",
+    "interrupted": "was interrupted",
+    "running": "is at work",
+    "unreadable": "cannot be read",
+}
 NAME, RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*"), re.compile(r"(?a)(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)\d\dZ-[\w-]+")
 PAIR = re.compile(r"\d{8}T\d{6}Z-(\w+)-\d{8}T\d{6}Z-(\w+)")  # two versions
 FAILED = re.compile(r"does not beat|misses its threshold|may be worse than the champion|has no value on")  # of the gate
@@ -117,7 +122,7 @@ def keep_scores(headline: Any) -> Scores:
     for name, score in headline.items() if isinstance(headline, Mapping) else ():
         value, low, high = map(score.get, ("value", "low", "high")) if isinstance(score, Mapping) else (None,) * 3
         if isinstance(value, int | float) and isfinite(value):
-            span = "not known" if low is None else f"{format_value(low)} to {format_value(high)}"
+            span = "not known" if low is None else f"{format_score(low)} to {format_score(high)}"
             kept[NAMES.get(name, str(name))] = value, span
     return kept
 
@@ -139,7 +144,7 @@ def show_all(every: Sequence[Overview]) -> Markdown:
     for each in every:
         told = "not scored" if each.champion else "none yet"
         for metric, (value, span) in islice(each.scores.items(), 1):
-            told = Markdown(f"{escape(metric)}\u00a0{whole(format_value(value))} ({whole(span)})")
+            told = Markdown(f"{escape(metric)}\u00a0{whole(format_score(value))} ({whole(span)})")
         card = f"({each.workflow}/model-card.html)"
         name = Markdown(f"[{each.title}]{card}" if card in each.links.get("Pages", "") else each.title)
         rows.append({"Workflow": name, f"Champion ({INTERVAL})": told, "Last run": tell_run(each.run, until=10)})
@@ -155,7 +160,7 @@ def show_workflow(it: Overview) -> list[NotebookNode]:
     """The section of one workflow: what is served, how well it does, since when, by whom and why, and the last run."""
     facts, champion, run = {"Workflow": code(it.workflow), "Champion": "none yet"}, it.champion, it.run
     if champion:
-        scores = {m: f"{format_value(v)} ({INTERVAL} {span})" for m, (v, span) in islice(it.scores.items(), FEW)}
+        scores = {m: f"{format_score(v)} ({INTERVAL} {span})" for m, (v, span) in islice(it.scores.items(), FEW)}
         did = f"{'promoted' if champion.action == 'promote' else 'rolled back to'} by {champion.by}"
         did += ", though the gate had not passed it" * champion.override
         since = Markdown(f"{whole(champion.when[:16].replace('T', ' '))}, {escape(did)}")
@@ -184,7 +189,7 @@ def show_trend(each: Overview) -> list[NotebookNode]:
     values = {sha256: scores[metric][0] for sha256, scores in each.candidates.items() if metric in scores}
     if len(values) < 2:
         return []
-    sha256s, shown = [*values], [*map(format_value, values.values())]
+    sha256s, shown = [*values], [*map(format_score, values.values())]
     place = sha256s.index(each.champion.sha256) if each.champion and each.champion.sha256 in values else None
     said = f"{metric} of {len(shown)} candidates: first {shown[0]}, last {shown[-1]}"
     said += "; the large dot is the champion" * (place is not None)

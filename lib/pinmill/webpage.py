@@ -13,7 +13,7 @@ from importlib import resources
 from itertools import chain, count, repeat, zip_longest
 from typing import TYPE_CHECKING, Any
 
-from mistune import BlockState, HTMLRenderer, InlineParser, InlineState, create_markdown
+from mistune import BlockState, HTMLRenderer, InlineParser, InlineState, Markdown, create_markdown
 from mistune.util import safe_entity, striptags
 from nbformat import NotebookNode
 
@@ -91,8 +91,14 @@ def _refer(inline: InlineParser, found: re.Match[str], state: InlineState) -> in
     return found.end()
 
 
-MARKDOWN = create_markdown(renderer=PageRenderer(), plugins=["table", "strikethrough", "def_list"])
-MARKDOWN.inline.register("reference", REFERENCE, _refer, before="link")
+def _make_markdown() -> Markdown:
+    """mistune with our renderer, tables, and references to figures."""
+    markdown = create_markdown(renderer=PageRenderer(), plugins=["table", "strikethrough", "def_list"])
+    markdown.inline.register("reference", REFERENCE, _refer, before="link")
+    return markdown
+
+
+MARKDOWN = _make_markdown()
 
 
 def _render_prose(source: str, figures: Mapping[str, int]) -> str:
