@@ -215,7 +215,7 @@ def test_report_renders_again_what_a_run_the_champion_and_the_index_show(small_t
     small_trained.pinmill("run", "small", "--set", "score=0.1", "--set", "power=2", code=3)
     rejected = last_run(small_trained)
     shutil.rmtree(small_trained.root / "reports")
-    stood = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+    executed = {path: path.read_bytes() for path in runs.rglob("*.ipynb")}
     said = small_trained.pinmill("report", "small", "--engine", "nbconvert").stdout
     assert said.splitlines() == [
         "rendered by nbconvert:",
@@ -225,9 +225,11 @@ def test_report_renders_again_what_a_run_the_champion_and_the_index_show(small_t
     ]
     assert read(page(small_trained))["lead"] == "Promoted."
     assert read(small_trained.root / rejected["pages"]["model-card"])["lead"] == "Rejected by the gate."
+    small_trained.pinmill("run", "small", "--set", "score=0.1", "--set", "power=2", code=3)  # in which nothing ran
+    assert small_trained.pinmill("report", "small", "--engine", "nbconvert").stdout == said
     small_trained.pinmill("report", "small", "--run", first["run"][-8:])
     assert (small_trained.root / first["pages"]["model-card"]).is_file()
-    assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == stood
+    assert {path: path.read_bytes() for path in runs.rglob("*.ipynb")} == executed
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,8 @@ def report(project: Project, workflows: Sequence[str], engine: "Engine", *, run:
     found = Reported(by=engine.told)
     for workflow in workflows:
         record = find_record(project, workflow, run)
+        for owner in {Path(page).parent.name for page in record.pages.values()} - {record.run}:
+            record = read_record(project.runs_folder(workflow), owner)  # nothing ran: its pages are another run's
         pages, problems = read_pages(project, record, outcome=record.outcome)
         rendered = render_linked(project, pages, engine)
         shown = show_champion(project, workflow, engine)
