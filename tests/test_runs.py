@@ -33,7 +33,7 @@ DONE = StageRecord(
 TRAIN = StageRecord("train", "02-train", "running")
 RECORD = RunRecord(
     "r1", "w", "train", "succeeded", started="2024-05-01T11:00:00+00:00", ended="2024-05-01T11:01:00+00:00",
-    parameters={"cv": 3}, stages=(DONE,), candidate="m1", reasons=("better",), page="p.html", warnings=("a",),
+    parameters={"cv": 3}, stages=(DONE,), candidate="m1", reasons=("better",), pages={"card": "p"}, warnings=("a",),
 )  # fmt: skip
 
 
