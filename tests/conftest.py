@@ -6,16 +6,29 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = os.environ.get("PINMILL_TEST_REQUIRE") == "all"  # set by .ci/run: there, nothing may be skipped
 PINMILL = Path(sys.executable).with_name("pinmill")
 NO_QUARTO = "SKIPPED LOUDLY: THE REAL QUARTO WAS NOT TESTED, only a stand-in: it is not on PATH"
+CHROMIUM = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 TINY = """\
 workflow: tiny
@@ -256,6 +269,34 @@ def chromium() -> str:
     if not Path(path).is_file():
         miss("/usr/bin/chromium is absent: apt-get install chromium")
     return path
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator["Browser"]:
+    """Headless Chromium that does nothing of its own on the network."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as running:
+        started = running.chromium.launch(executable_path=chromium, args=CHROMIUM)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def visit(browser: "Browser") -> Callable[..., tuple["Page", list[str]]]:
+    """Open an address with the network cut off: the page, and all that it asked for, said, or popped up."""
+
+    def open_page(address: str, **options: object) -> tuple["Page", list[str]]:
+        """The opened page, in a window as `options` say, and its events, without pictures that stand in it."""
+        page, events = browser.new_context(offline=True, **options).new_page(), []
+        page.on("request", lambda request: events.append(request.url))
+        page.on("console", lambda message: events.append(message.text))
+        page.on("pageerror", lambda error: events.append(str(error)))
+        page.on("dialog", lambda dialog: events.append(dialog.message))
+        page.goto(address, wait_until="networkidle")
+        return page, [event for event in events if not event.startswith("data:image/")]
+
+    return open_page
 
 
 @pytest.fixture(scope="session")

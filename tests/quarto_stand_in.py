@@ -10,9 +10,9 @@ it is to fail.
 import base64
 import json
 import re
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,9 +126,9 @@ def main() -> None:
     for number, file in enumerate(files, start=1):
         print(f"\x1b[32m[{number}/{len(files)}] {file}\x1b[39m", flush=True)
     if order[0] == "hang":
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
         Path(order[1]).write_text(f"{child.pid} {root}")
-        time.sleep(600)
+        signal.pause()
     if order[0] == "fail":
         sys.exit(f"ERROR: YAMLError: \x1b[31mbad indentation\x1b[39m {' '.join(order[1:])} in {root}/index.ipynb")
     import yaml

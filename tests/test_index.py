@@ -424,26 +424,20 @@ FIT = "() => (t => [t.scrollWidth <= t.clientWidth, t.querySelectorAll('td').len
 
 
 @pytest.mark.browser
-def test_in_a_browser_the_table_fits_its_page_and_no_word_date_or_number_is_broken(project, tmp_path, chromium) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_in_a_browser_the_table_fits_its_page_and_no_word_date_or_number_is_broken(project, tmp_path, visit) -> None:
     titles = {"ads": LONG, "bank": "Term deposits sold by phone", "docs": "Which library is this from?", "spam": LONG}
     for (name, title), status in zip(titles.items(), ("succeeded", "interrupted", "rejected", "failed"), strict=True):
         crown(project, name, add_workflow(project, name, 0.95, title=title)[0])
         add_run(project, name, status)
         add_pages(project, name, "model-card")
     (tmp_path / "index.html").write_bytes(render_webpage(read_index(project)))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.goto((tmp_path / "index.html").as_uri())
-        for width, height, media in (
-            (1920, 1080, "screen"),
-            (1280, 800, "screen"),
-            (390, 844, "screen"),
-            (672, 986, "print"),
-        ):
-            page.set_viewport_size({"width": width, "height": height})
-            page.emulate_media(media=media)
-            assert (width, page.evaluate(FIT), page.evaluate(BROKEN)) == (width, [True, 12], [])
-        browser.close()
+    page, _ = visit((tmp_path / "index.html").as_uri())
+    for width, height, media in (
+        (1920, 1080, "screen"),
+        (1280, 800, "screen"),
+        (390, 844, "screen"),
+        (672, 986, "print"),
+    ):
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(media=media)
+        assert (width, page.evaluate(FIT), page.evaluate(BROKEN)) == (width, [True, 12], [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -246,6 +247,14 @@ def test_report_says_what_is_wrong(small_trained: Workplace, words, code, told) 
     done = small_trained.pinmill("report", *words, code=code, PATH="/nowhere")
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_report_opens_the_index_where_it_is_asked_to(small_trained: Workplace, tmp_path: Path) -> None:
+    (tmp_path / "xdg-open").write_text(f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/opened\n')
+    (tmp_path / "xdg-open").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    small_trained.pinmill("report", "small", "--open", "--engine", "nbconvert", PATH=path)
+    assert (tmp_path / "opened").read_text() == page(small_trained, "index.html").as_uri()
 
 
 def test_report_of_a_workflow_without_a_run_says_how_to_start_one(small: Workplace) -> None:

@@ -16,17 +16,7 @@ from nbformat import v4
 from pinmill.markdown import Markdown, callout, escape, table, value_list
 from pinmill.page import Page, arrange, figure, read_page
 from pinmill.webpage import render_webpage
-from playwright.sync_api import sync_playwright
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = (
     "{{< env HOME >}} {{< include ../x >}} ::: <script>pwned=1</script> $x$ | \" ' ` 🎉 <img src=x onerror=pwned=1>"
     " a: b {{ page }} {% raw %} &amp; &lt;b&gt;"
@@ -424,14 +414,6 @@ def test_importing_it_does_not_import_nbconvert():
 
 
 @pytest.fixture(scope="module")
-def browser(chromium):
-    with sync_playwright() as running:
-        started = running.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
 def hostile_page(tmp_path_factory):
     """The address of a page that holds all that a page can hold, most of it hostile."""
     value, wide = escape(HOSTILE), [{f"column {n}": "unbreakable" * 3 for n in range(8)}]
@@ -458,18 +440,6 @@ def hostile_page(tmp_path_factory):
     return path.as_uri()
 
 
-def visit(browser, address: str, **options):
-    """The opened page and all that it asked for, said, or popped up, with the network cut off."""
-    context = browser.new_context(offline=True, **options)
-    page, events = context.new_page(), []
-    page.on("request", lambda request: events.append(request.url))
-    page.on("console", lambda message: events.append(message.text))
-    page.on("pageerror", lambda error: events.append(str(error)))
-    page.on("dialog", lambda dialog: events.append(dialog.message))
-    page.goto(address, wait_until="networkidle")
-    return page, [event for event in events if not event.startswith("data:image/")]
-
-
 def find_violations(page) -> list[str]:
     """What axe-core holds against the page, as it is seen now."""
     options = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}  # the latter is WCAG 2.2
@@ -478,8 +448,8 @@ def find_violations(page) -> list[str]:
 
 
 @pytest.mark.browser
-def test_in_a_browser_the_page_loads_nothing_runs_nothing_and_complains_of_nothing(browser, hostile_page):
-    page, events = visit(browser, hostile_page)
+def test_in_a_browser_the_page_loads_nothing_runs_nothing_and_complains_of_nothing(visit, hostile_page):
+    page, events = visit(hostile_page)
     assert events == [hostile_page]
     assert page.evaluate("typeof pwned") == "undefined"
     assert (page.title(), page.locator("h1").inner_text()) == (f"{HOSTILE} · {HOSTILE}", HOSTILE)
@@ -489,8 +459,8 @@ def test_in_a_browser_the_page_loads_nothing_runs_nothing_and_complains_of_nothi
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_in_a_browser_axe_finds_nothing_wrong(browser, hostile_page, scheme, width):
-    page, _ = visit(browser, hostile_page, color_scheme=scheme, viewport={"width": width, "height": 844})
+def test_in_a_browser_axe_finds_nothing_wrong(visit, hostile_page, scheme, width):
+    page, _ = visit(hostile_page, color_scheme=scheme, viewport={"width": width, "height": 844})
     if width == 390:
         page.locator("summary").click()
     assert find_violations(page) == []
@@ -500,8 +470,8 @@ def test_in_a_browser_axe_finds_nothing_wrong(browser, hostile_page, scheme, wid
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [320, 390, 1280])
-def test_in_a_browser_the_page_never_scrolls_sideways(browser, hostile_page, width):
-    page, _ = visit(browser, hostile_page, viewport={"width": width, "height": 844})
+def test_in_a_browser_the_page_never_scrolls_sideways(visit, hostile_page, width):
+    page, _ = visit(hostile_page, viewport={"width": width, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == width
     kept = "e => !e.closest('table > :not(caption), .skip') && e.tagName != 'TABLE'"  # a table scrolls, not its caption
     beyond = f"{kept} && e.getBoundingClientRect().right > innerWidth"
@@ -510,15 +480,15 @@ def test_in_a_browser_the_page_never_scrolls_sideways(browser, hostile_page, wid
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "shown"), [(1280, ("nav", "details")), (390, ("details", "nav"))])
-def test_in_a_browser_contents_are_a_sidebar_on_a_wide_screen_and_fold_on_a_phone(browser, hostile_page, width, shown):
-    page, _ = visit(browser, hostile_page, viewport={"width": width, "height": 844})
+def test_in_a_browser_contents_are_a_sidebar_on_a_wide_screen_and_fold_on_a_phone(visit, hostile_page, width, shown):
+    page, _ = visit(hostile_page, viewport={"width": width, "height": 844})
     assert [page.locator(f"{name}.contents").is_visible() for name in shown] == [True, False]
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
-def test_in_a_browser_all_links_for_navigation_can_be_hit_with_a_finger(browser, hostile_page, width):
-    page, _ = visit(browser, hostile_page, viewport={"width": width, "height": 844}, has_touch=True)
+def test_in_a_browser_all_links_for_navigation_can_be_hit_with_a_finger(visit, hostile_page, width):
+    page, _ = visit(hostile_page, viewport={"width": width, "height": 844}, has_touch=True)
     if width == 390:
         page.locator("summary").click()
     boxes = [link.bounding_box() for link in page.locator(".site a, .contents a, summary").all() if link.is_visible()]
@@ -527,8 +497,8 @@ def test_in_a_browser_all_links_for_navigation_can_be_hit_with_a_finger(browser,
 
 
 @pytest.mark.browser
-def test_in_a_browser_contents_and_references_lead_to_their_place(browser, hostile_page):
-    page, _ = visit(browser, hostile_page)
+def test_in_a_browser_contents_and_references_lead_to_their_place(visit, hostile_page):
+    page, _ = visit(hostile_page)
     for link, place in ((".side a[href='#two']", "#two"), ("main a[href='#fig-x']", "#fig-x")):
         page.locator(link).click()
         page.wait_for_function(f"document.querySelector(':target')?.matches('{place}')")
@@ -537,8 +507,8 @@ def test_in_a_browser_contents_and_references_lead_to_their_place(browser, hosti
 
 
 @pytest.mark.browser
-def test_in_print_the_page_is_black_on_white_without_navigation_and_with_whole_tables(browser, hostile_page):
-    page, _ = visit(browser, hostile_page, color_scheme="dark", viewport={"width": 673, "height": 986})  # A4, margins
+def test_in_print_the_page_is_black_on_white_without_navigation_and_with_whole_tables(visit, hostile_page):
+    page, _ = visit(hostile_page, color_scheme="dark", viewport={"width": 673, "height": 986})  # A4, margins
     assert page.evaluate("getComputedStyle(document.body).color") != "rgb(0, 0, 0)"
     page.emulate_media(media="print")
     assert [page.locator(part).is_visible() for part in (".site", ".side", "details", "h1")] == [False] * 3 + [True]

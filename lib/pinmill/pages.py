@@ -69,11 +69,9 @@ def name_stable(pages: "Sequence[Page]", workflow: str) -> "list[Page]":
 
 def link(pages: "Sequence[Page]") -> "list[Page]":
     """Each page with links to all that stand in its folder."""
-    placed = [(page, *page.name.rpartition("/")[::2]) for page in pages]
-    links = {
-        folder: tuple((p.title, f"{file}.html") for p, f, file in placed if f == folder) for _, folder, _ in placed
-    }
-    return [replace(page, links=links[folder]) for page, folder, _ in placed]
+    folders = [page.name.rpartition("/")[0] for page in pages]
+    links = {f: tuple((p.title, p.file) for p, own in zip(pages, folders, strict=True) if own == f) for f in folders}
+    return [replace(page, links=links[folder]) for page, folder in zip(pages, folders, strict=True)]
 
 
 def render_linked(project: Project, pages: "Sequence[Page]", engine: "Engine") -> "Rendered":

@@ -41,8 +41,10 @@ class Rendered:
 
 
 def choose_engine(project: Project, wanted: str = "") -> Engine:
-    """The engine that is asked for, here or by `PINMILL_REPORT`. Raises ParameterError for a word that is none, and
-    ReportError where Quarto is asked for and is not there."""
+    """The engine that is asked for, here or by `PINMILL_REPORT`.
+
+    Raises ParameterError for a word that is none, and ReportError where Quarto is asked for and is not there.
+    """
     wanted = wanted or project.settings.get("PINMILL_REPORT") or "auto"
     if wanted not in ENGINES:
         raise ParameterError(f"no engine {wanted!r} (--engine, PINMILL_REPORT): {', '.join(ENGINES)} were expected.")
@@ -110,9 +112,12 @@ def write_pages(project: Project, rendered: Rendered) -> tuple[list[Path], list[
         finally:
             temporary.unlink(missing_ok=True)
     if written and SEARCH in rendered.pages:
-        with hold(project, "search"):
-            index = project.pages / SEARCH
-            write_whole(index, merge_search(index, rendered.pages[SEARCH]))
+        try:
+            with hold(project, "search"):
+                index = project.pages / SEARCH
+                write_whole(index, merge_search(index, rendered.pages[SEARCH]))
+        except (OSError, ValueError, LookupError) as error:  # its lock's timeout is an OSError
+            problems.append(f"the search does not know of these pages: {error}")
     return written, problems
 
 

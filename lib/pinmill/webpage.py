@@ -110,6 +110,7 @@ def _render_prose(source: str, figures: Mapping[str, int]) -> str:
     boxes: list[str] = []
 
     def open_div(div: re.Match[str]) -> str:
+        """A mark in place of a callout, which becomes a box; of another div its content; a code block as it is."""
         inside, head = div["inside"], re.match(HEAD, f"{div['about']}\n{div['inside']}")
         if not (head or div["ours"]):
             return div[0] if inside is None else f"\n{inside}\n"
@@ -119,6 +120,7 @@ def _render_prose(source: str, figures: Mapping[str, int]) -> str:
         return f"\n\ue000{len(boxes) - 1}\ue000\n"
 
     def show(text: str) -> str:
+        """The HTML of Markdown, with the boxes in place of their marks."""
         state = BlockState()
         state.env["figures"] = figures
         return MARKED.sub(lambda found: boxes[int(found[1])], MARKDOWN.parse(text, state)[0])
@@ -177,6 +179,7 @@ def _add_anchors(body: str, taken: Mapping[str, Any]) -> tuple[str, list[dict[st
     headings: dict[str, dict[str, Any]] = {}
 
     def anchor(found: re.Match[str]) -> str:
+        """One heading with its id."""
         above = next((heading["level"] for heading in reversed(headings.values())), 1)
         level, text = min(max(int(found[1]), 2), above + 1), striptags(found[2])
         slug = re.sub(r"\W+", "-", unescape(text).lower()).strip("-") or "section"
