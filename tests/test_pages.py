@@ -254,7 +254,7 @@ def test_report_opens_the_index_where_it_is_asked_to(small_trained: Workplace, t
     (tmp_path / "xdg-open").chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     small_trained.pinmill("report", "small", "--open", "--engine", "nbconvert", PATH=path)
-    assert (tmp_path / "opened").read_text() == page(small_trained, "index.html").as_uri()
+    assert (tmp_path / "opened").read_text() == str(page(small_trained, "index.html"))
 
 
 def test_report_of_a_workflow_without_a_run_says_how_to_start_one(small: Workplace) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from pinmill.board import Board, Pin
 from pinmill.champion import read_history, replay
 from pinmill.errors import ChampionError, IntegrityError, PinNotFoundError, did_you_mean
+from pinmill.version import match_short
 
 UNKNOWN = ("gate", "by", "created", "run", "sha256")
 DAMAGED = {"status": "damaged", "metrics": {}, "changed": [], **dict.fromkeys(UNKNOWN)}
@@ -100,11 +101,9 @@ def find_model(models: list[dict[str, Any]], version: str) -> dict[str, Any]:
 
     Raises ChampionError when none or several match.
     """
-    found = [model for model in models if model["version"] == version] or [
-        m for m in models if version and (m["version"].startswith(version) or m["version"].endswith(version))
-    ]
-    if len(found) == 1:
-        return found[0]
     known = [model["version"] for model in models]
+    found = match_short(version, known)
+    if len(found) == 1:
+        return models[known.index(found[0])]
     what = "no model has" if not found else f"{len(found)} models have"
     raise ChampionError(f"{what} version {version!r}.{did_you_mean(version, known)} See: pinmill models")

@@ -10,6 +10,7 @@ from pinmill.champion import Champion, read_champion
 from pinmill.errors import ParameterError, RunError
 from pinmill.project import Project
 from pinmill.runs import FINISHED, RunRecord, last_finished, list_runs, read_record, read_records, write_json
+from pinmill.version import match_short
 
 if TYPE_CHECKING:
     from pinmill.page import Page
@@ -186,7 +187,7 @@ def find_record(project: Project, workflow: str, run: str) -> RunRecord:
         if found is None:
             raise RunError(f"{workflow} has no finished run yet. Start one with: pinmill run {workflow}")
         return found
-    fitting = [name for name in list_runs(folder) if name.startswith(run) or name.endswith(run)]
+    fitting = match_short(run, list_runs(folder))
     if len(fitting) != 1:
         raise ParameterError(
             f"{len(fitting)} runs of {workflow} begin or end with {run!r}. See: pinmill runs {workflow}"

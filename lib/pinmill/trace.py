@@ -13,7 +13,7 @@ from pinmill.lineage import hash_file
 from pinmill.models import list_models
 from pinmill.project import Project
 from pinmill.runs import list_runs, read_record
-from pinmill.version import VERSION
+from pinmill.version import VERSION, match_short
 
 ABOUT = """source source_sha256 rows train test split dropped annotations task text features label positive classes
 hyperparameters candidate"""  # of the facts of a pin, those that say what it is
@@ -36,9 +36,8 @@ def find_subject(project: Project, given: str) -> tuple[str, str]:
     board, folders = project.board, sorted(path for path in project.outputs.glob("runs/*") if path.is_dir())
     every = [(name, v) for name in board.names() if not name.endswith("-champion") for v in board.versions(name)]
     every += [(folder.name, run) for folder in folders for run in list_runs(folder)]
-    found = [each for each in every if each[1] == given] or [
-        each for each in every if given and (each[1].startswith(given) or each[1].endswith(given))
-    ]
+    names = match_short(given, (name for _, name in every))
+    found = [each for each in every if each[1] in names]
     if len(found) == 1:
         return found[0]
     what = f"{len(found)} versions and runs have" if found else "no version or run has"

@@ -1,6 +1,7 @@
 """Names of versions: the time of the commit, always after the version before, in the form that stock pins accepts."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 VERSION = re.compile(r"\d{4}[01]\d[0-3]\dT[0-2]\d[0-5]\d[0-6]\dZ-[0-9a-z]{5}")
@@ -27,3 +28,10 @@ def next_version(now: datetime, last: str | None) -> str:
     seconds, ticks = divmod(ticks, TICKS)
     digits = "".join(DIGITS[ticks // 36**place % 36] for place in (4, 3, 2, 1, 0))
     return f"{datetime.fromtimestamp(seconds, UTC).strftime(STAMP)}-{digits}"
+
+
+def match_short(given: str, names: Iterable[str]) -> list[str]:
+    """Of names, the one that is `given`, otherwise those that begin or end with it; none for an empty text."""
+    names = list(names)
+    alike = [name for name in names if given and (name.startswith(given) or name.endswith(given))]
+    return [given] if given in names else alike
