@@ -1,0 +1,284 @@
+"""The kernels behind the gateway: started, seeded with the notebook, watched, and replaced when they die or hang."""
+
+import asyncio
+import json
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import zmq
+from jupyter_client.blocking import BlockingKernelClient
+
+from pinmill.cell import INJECTED
+from pinmill.dispatch import Batch, Dispatcher
+from pinmill.endpoint import Endpoint
+from pinmill.errors import RunError
+from pinmill.kernel import Kernel, start_kernel
+from pinmill.notebook import find_parameters_cell, read_cells
+from pinmill.worker import CELLS, NEWS
+
+LOOK = 0.05  # s between two looks at deadlines and processes
+BOOT_SECONDS = 120.0  # to start a kernel and run the notebook's other cells
+LONGEST_PAUSE = 30.0  # s between two tries to start a kernel that does not start
+AHEAD_OF_TIME = "import pinmill.worker\nimport pinmill.scorer\nimport sklearn.pipeline"
+# One thread a kernel: batches are small, and threads that spin would take the gateway's core.
+THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What every kernel of a workflow begins with."""
+
+    root: Path
+    settings: Mapping[str, str]
+    workflow: str
+    notebook: str  # its name, such as serve.ipynb
+    sources: tuple[str, ...]  # of the cells that are no endpoints, the injected parameters among them
+    endpoints: tuple[Endpoint, ...]
+
+
+def make_seed(root: Path, settings: Mapping[str, str], workflow: str, notebook: Path, read: Any) -> Seed:
+    """The seed of a notebook; `read` is what read_endpoints gives for it."""
+    endpoints, sources = read
+    parameters = find_parameters_cell(read_cells(notebook))
+    injected = [
+        part for s in sources for part in ([s, f"{INJECTED}workflow = {workflow!r}"] if s == parameters else [s])
+    ]
+    return Seed(root, settings, workflow, notebook.name, tuple(injected), tuple(endpoints))
+
+
+def seed_kernel(kernel: Kernel, seed: Seed) -> None:
+    """Run the notebook's other cells in a kernel, then the loop that answers. Raises RunError; blocks for seconds."""
+    client = BlockingKernelClient()
+    client.load_connection_file(str(kernel.folder / "connection.json"))
+    client.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
+    try:
+        for source in seed.sources:
+            run_source(client, kernel, source, seed.notebook)
+        client.execute(f"__import__('pinmill.worker').worker.work(globals(), {str(kernel.folder)!r})", silent=True)
+    finally:
+        client.stop_channels()
+
+
+def run_source(client: BlockingKernelClient, kernel: Kernel, source: str, notebook: str) -> None:
+    """Run one cell and wait for its end. Raises RunError when it raises, or its kernel ends."""
+    client.execute(source)
+    for _ in range(int(BOOT_SECONDS)):
+        with suppress(Empty):
+            found = client.get_shell_msg(timeout=1)["content"]
+            if found["status"] != "ok":
+                first = source.strip().partition("\n")[0][:80]
+                said = f"{found.get('ename')}: {found.get('evalue')}"
+                raise RunError(f"{notebook}, the cell {first!r} raised {said}. Run it in JupyterLab, and correct it.")
+            return
+        if kernel.manager.provisioner.process.poll() is not None:
+            raise RunError(f"the kernel of {notebook} ended while it ran the notebook's cells.")
+    raise RunError(f"a cell of {notebook} did not end within {BOOT_SECONDS:g} s.")
+
+
+@dataclass(eq=False)
+class Link:
+    """One kernel as the gateway sees it, with its sockets on the event loop."""
+
+    kernel: Kernel
+    context: zmq.Context
+    take: Callable[["Link", bytes, list[bytes]], None]
+    hear: Callable[["Link", str, dict[str, Any]], None]
+    in_flight: "OrderedDict[bytes, Batch]" = field(default_factory=OrderedDict)
+    busy_since: float = 0.0
+    loaded: set[str] = field(default_factory=set)
+
+    def open(self) -> None:
+        """Bind the sockets, and listen on them."""
+        self.socket, self.news = self.context.socket(zmq.PAIR), self.context.socket(zmq.PULL)
+        for socket, name in ((self.socket, CELLS), (self.news, NEWS)):
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.bind(f"ipc://{self.kernel.folder / name}")
+            asyncio.get_running_loop().add_reader(socket.FD, self.read)
+
+    def read(self) -> None:
+        """Take everything that has arrived: ZMQ tells only once that there is something."""
+        while not self.socket.closed and self.socket.EVENTS & zmq.POLLIN:
+            number, *frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            self.take(self, number, frames)
+        while not self.news.closed and self.news.EVENTS & zmq.POLLIN:
+            what, value = self.news.recv_multipart(zmq.NOBLOCK)
+            self.hear(self, what.decode(), json.loads(value))
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        self.socket.send_multipart(frames, zmq.NOBLOCK)
+        if self.socket.EVENTS & zmq.POLLIN:  # sending may have swallowed the sign that something arrived
+            asyncio.get_running_loop().call_soon(self.read)
+
+    def is_alive(self) -> bool:
+        return self.kernel.manager.provisioner.process.poll() is None
+
+    def close(self) -> None:
+        """Stop listening; the kernel itself is ended elsewhere, as that takes a moment."""
+        for socket in (self.socket, self.news):
+            if not socket.closed:
+                asyncio.get_running_loop().remove_reader(socket.FD)
+                socket.close()
+
+
+class Pool:
+    """As many kernels as were asked for, whatever happens to them."""
+
+    def __init__(self, seed: Seed, count: int, dispatcher: Dispatcher, say: Callable[[str], None]) -> None:
+        self.seed, self.count, self.dispatcher, self.say = seed, count, dispatcher, say
+        self.links: list[Link] = []  # that answer
+        self.version: str | None = None  # that every kernel is to serve
+        self.problem = "no kernel has started yet"  # why none can answer
+        self.restarts = 0
+        self.tasks: list[asyncio.Task] = []
+        self.waits: dict[tuple[Link, str], asyncio.Future[dict[str, Any]]] = {}
+        self.context = zmq.Context()
+        self.cells = json.dumps([{"name": e.name, "source": e.source, "info": e.info} for e in seed.endpoints]).encode()
+
+    def start(self) -> None:
+        """Begin to start the kernels; returns at once."""
+        self.tasks = [asyncio.create_task(self.keep()) for _ in range(self.count)]
+        self.tasks.append(asyncio.create_task(self.watch()))
+
+    async def stop(self) -> None:
+        """End all kernels."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.context.destroy(linger=0)
+
+    async def keep(self) -> None:
+        """One kernel, started again whenever it ends, with longer pauses when it does not even start."""
+        pause = 0.0
+        while True:
+            await asyncio.sleep(pause)
+            link = await self.boot()
+            if link is None:
+                pause = min(LONGEST_PAUSE, 2 * pause + 1)
+                continue
+            pause = 0.0
+            try:
+                while link in self.links:
+                    await asyncio.sleep(LOOK)
+            finally:
+                self.forget(link)
+                await asyncio.to_thread(link.kernel.stop)
+            self.restarts += 1
+
+    async def boot(self) -> Link | None:
+        """A kernel that answers; None, with `problem` saying why, when it does not start."""
+        seed, link = self.seed, None
+        environ = {**seed.settings, **THREADS, "PINMILL_HOME": str(seed.root), "JPY_SESSION_NAME": seed.notebook}
+        kernel = await asyncio.to_thread(start_kernel, seed.root, environ, imports=AHEAD_OF_TIME)
+        try:
+            link = Link(kernel, self.context, self.take, self.hear)
+            link.open()
+            hello, compiled = self.expect(link, "hello"), self.expect(link, "compiled")
+            await asyncio.to_thread(seed_kernel, kernel, seed)
+            found = await self.hear_of(link, hello)
+            link.send([b"cells", b"", self.cells])
+            if problem := (await self.hear_of(link, compiled))["problem"]:
+                raise RunError(problem)
+            await self.prepare(link, found)
+        except RunError as error:
+            self.problem = str(error)
+            self.say(f"a kernel did not start: {error}")
+            await self.abandon(kernel, link)
+            return None
+        except BaseException:
+            await self.abandon(kernel, link)
+            raise
+        self.links.append(link)
+        self.dispatcher.wires.append(link)
+        self.dispatcher.pump()
+        return link
+
+    async def abandon(self, kernel: Kernel, link: Link | None) -> None:
+        if link:
+            self.forget(link)
+        await asyncio.to_thread(kernel.stop)
+
+    async def prepare(self, link: Link, hello: Mapping[str, Any]) -> None:
+        """Make a new kernel serve what the others serve; the first says itself what it found."""
+        link.loaded.update({hello["version"]} - {None})
+        if self.version is None:
+            self.version, self.problem = hello["version"], hello["problem"] or ""
+        elif hello["version"] != self.version:
+            await self.load_on(link, self.version)
+            link.send([b"choose", b"", self.version.encode()])
+
+    def expect(self, link: Link, what: str) -> "asyncio.Future[dict[str, Any]]":
+        return self.waits.setdefault((link, what), asyncio.get_running_loop().create_future())
+
+    async def hear_of(self, link: Link, news: "asyncio.Future[dict[str, Any]]") -> dict[str, Any]:
+        """What a kernel tells, once it does. Raises RunError when it ends first, or takes too long."""
+        for _ in range(int(BOOT_SECONDS / LOOK)):
+            done, _ = await asyncio.wait([news], timeout=LOOK)
+            if done:
+                return news.result()
+            if not link.is_alive():
+                raise RunError(f"the kernel of {self.seed.notebook} ended before it could answer.")
+        raise RunError(f"the kernel of {self.seed.notebook} did not get ready within {BOOT_SECONDS:g} s.")
+
+    async def load_on(self, link: Link, version: str) -> None:
+        """Let a kernel load a model version beside its work. Raises RunError when that fails."""
+        if version in link.loaded:
+            return
+        news = self.waits.get((link, version))
+        if news is None:
+            news = self.expect(link, version)
+            link.send([b"load", b"", version.encode()])
+        if problem := (await self.hear_of(link, news))["problem"]:
+            raise RunError(problem)
+        link.loaded.add(version)
+
+    async def load(self, version: str) -> None:
+        """Let all kernels load a model version. Raises RunError when one cannot."""
+        await asyncio.gather(*(self.load_on(link, version) for link in self.links))
+
+    def choose(self, version: str) -> None:
+        """From now on the cells speak of `version`, which all kernels have loaded."""
+        self.version, self.problem = version, ""
+        for link in self.links:
+            link.send([b"choose", b"", version.encode()])
+
+    def take(self, link: Link, number: bytes, frames: list[bytes]) -> None:
+        self.dispatcher.take(link, number, *frames)
+
+    def hear(self, link: Link, what: str, value: dict[str, Any]) -> None:
+        """Pass on what a kernel tells to whoever waits for it."""
+        news = self.waits.pop((link, value["version"] if what == "loaded" else what), None)
+        if news and not news.done():
+            news.set_result(value)
+
+    def forget(self, link: Link) -> None:
+        """Ask nothing more of a kernel; what was asked of it is answered or asked again elsewhere."""
+        if link in self.links:
+            self.links.remove(link)
+        link.close()
+        self.waits = {key: news for key, news in self.waits.items() if key[0] is not link}
+        self.dispatcher.lose(link)
+
+    async def watch(self) -> None:
+        """Look at deadlines and processes, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK)
+            hung = self.dispatcher.sweep(loop.time())
+            for link in list(self.links):
+                if link in hung or not link.is_alive():
+                    self.say(f"a kernel {'hangs' if link in hung else 'died'} and is replaced")
+                    self.forget(link)
+
+
+def say(text: str) -> None:
+    """A line of the gateway's own log."""
+    from pinmill.store import stamp
+    from pinmill.version import now_utc
+
+    print(f"{stamp(now_utc())[:19]}Z {text}", file=sys.stderr, flush=True)
