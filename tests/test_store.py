@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sql
 from pinmill import store as module
 from pinmill.errors import DataError, StoreError
-from pinmill.store import CALLS, Annotation, Store
+from pinmill.store import CALLS, UPGRADES, Annotation, Store
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SAY = """
@@ -212,7 +212,7 @@ def test_an_older_store_is_brought_forward_once_by_whoever_comes_first(store: St
     printed = start_together(ADD_COLUMN, path, 4)  # a second ADD COLUMN would fail
     assert sorted(line.split() for line in printed) == [["1", str(number)] for number in range(1, 5)]
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(2,)]
+        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(3,)]
         assert connection.execute("SELECT hash, extra FROM examples").fetchall() == [("1", None)]
     connection.close()
 
@@ -224,10 +224,11 @@ def test_an_upgrade_that_fails_leaves_the_store_as_it_was(store: Store, monkeypa
         connection.exec_driver_sql("ALTER TABLE examples ADD COLUMN extra TEXT")
         raise RuntimeError("half done")
 
-    monkeypatch.setattr(module, "UPGRADES", [upgrade])
+    monkeypatch.setattr(module, "UPGRADES", [*UPGRADES, upgrade])
     with pytest.raises(RuntimeError, match="half done"):
         store.read_annotations("w")
-    monkeypatch.setattr(module, "UPGRADES", [lambda c: c.exec_driver_sql("ALTER TABLE examples ADD COLUMN extra TEXT")])
+    again = [*UPGRADES, lambda connection: connection.exec_driver_sql("ALTER TABLE examples ADD COLUMN extra TEXT")]
+    monkeypatch.setattr(module, "UPGRADES", again)
     assert store.read_annotations("w")["key"].tolist() == ["a"]
 
 
@@ -238,7 +239,7 @@ def test_a_store_of_a_newer_pinmill_is_refused(store: Store) -> None:
     for use in (lambda: store.latest_annotation("w"), lambda: say(store, "b")):
         with pytest.raises(StoreError) as caught:
             use()
-        said = "has version 9; this Pinmill knows 1. A newer one wrote it: upgrade this one"
+        said = "has version 9; this Pinmill knows 2. A newer one wrote it: upgrade this one"
         assert str(caught.value) == f"the store {store.where} {said}"
 
 

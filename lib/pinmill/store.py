@@ -59,16 +59,34 @@ ANNOTATIONS = _table(  # rows are only ever appended
 CALLS = _table(
     "calls", "workflow time version endpoint caller input_hash", must("status", sql.Integer), may("input", JSON),
     may("output", JSON), must("milliseconds", sql.Float), must("cached", sql.Boolean),
-    sql.Index("by_time", "workflow", "time"),
+    must("request", sql.Text, server_default=""), must("row", sql.Integer, server_default="0"),
+    sql.Index("by_time", "workflow", "time"), sql.Index("by_request", "request"),
 )  # fmt: skip
 PREDICTIONS = _table("predictions", "workflow version created", must("output", JSON), key=("key", sql.Text))
 TOKENS = _table(
-    "tokens", "name role hash created", may("expires", sql.Text), may("revoked", sql.Text), once("name"), once("hash")
-)
+    "tokens", "name role hash created", may("expires", sql.Text), may("revoked", sql.Text),
+    must("by", sql.Text, server_default=""), once("name"), once("hash"),
+)  # fmt: skip
+AUDIT = _table("audit", "time who what workflow detail")  # rows are only ever appended
+
 
 # The tables above are the newest version, and what a new store is made of. The n-th function here brings a store of
 # version n to version n + 1: whoever changes a table appends one, and never edits those before.
-UPGRADES: list[Callable[[sql.Connection], None]] = []
+def _tell_callers(connection: sql.Connection) -> None:
+    """To version 2: a call knows its request and row, a token who made it, and there is an audit list."""
+    number = "BIGSERIAL" if connection.dialect.name == "postgresql" else "INTEGER"
+    for statement in (
+        "ALTER TABLE calls ADD COLUMN request TEXT DEFAULT '' NOT NULL",
+        'ALTER TABLE calls ADD COLUMN "row" INTEGER DEFAULT 0 NOT NULL',
+        "CREATE INDEX by_request ON calls (request)",
+        "ALTER TABLE tokens ADD COLUMN \"by\" TEXT DEFAULT '' NOT NULL",
+        f"CREATE TABLE audit (id {number} NOT NULL PRIMARY KEY, time TEXT NOT NULL, who TEXT NOT NULL, "
+        "what TEXT NOT NULL, workflow TEXT NOT NULL, detail TEXT NOT NULL)",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+UPGRADES: list[Callable[[sql.Connection], None]] = [_tell_callers]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,150 @@
+"""The call log: written by a thread beside the gateway, in batches, so that no answer waits for a disk; and read."""
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import sqlalchemy as sql
+
+from pinmill.errors import StoreError
+from pinmill.store import BEGIN, CALLS, Store, stamp
+
+EVERY = 0.25  # seconds from flush to flush: with the flush itself, less than half a second can be lost to a kill
+RETRY = 1.0  # seconds to wait after a flush that failed
+REMIND = 60.0  # seconds between two messages about a store that takes nothing
+LIMIT = 200_000  # rows that wait in memory; at 1 KB each, 200 MB
+BATCH = 5_000  # rows in one transaction: other writers get their turn between two
+TOGETHER = 50  # rows in one INSERT: more is not quicker, and the GIL is given up and taken back once for all of them
+REFUSED = (  # a row that no database takes, now or later, unlike a locked file or a full disk
+    sql.exc.IntegrityError, sql.exc.DataError, sql.exc.InterfaceError, sql.exc.ProgrammingError,
+    UnicodeError, OverflowError, KeyError,
+)  # fmt: skip
+Row = tuple[sql.Table, Mapping[str, Any]]
+
+
+class Writer:
+    """Takes rows for tables of the store without ever waiting or raising, and writes them in a thread of its own.
+
+    `lost` counts rows that were dropped: beyond LIMIT, after `close`, or because the database refuses them.
+    `failing` says what is wrong with the store; empty when all is well.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._rows, self._taken, self._room = store, deque[Row](), list[Row](), LIMIT
+        self.lost, self.failing, self._said = 0, "", -REMIND
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="call log", daemon=True)
+        self._thread.start()
+
+    def add(self, table: sql.Table, row: Mapping[str, Any]) -> None:
+        """Have `row` written soon: every column of `table` but `id`, those of JSON as JSON text or None.
+
+        A row whose key is in the table already is left as it is there.
+        """
+        if len(self._rows) < self._room:
+            self._rows.append((table, row))
+        else:
+            self.lost += 1
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Write what is left, for at most `timeout` seconds; what is not written by then is lost, and said."""
+        self._closing.set()
+        self._thread.join(timeout)
+        left = len(self._rows) + len(self._taken)
+        if left:
+            self._room, self.lost = 0, self.lost + left
+            self._say(f"{left} rows of the call log are lost: {self.failing or 'the store did not answer in time'}")
+
+    def _work(self) -> None:
+        while not self._closing.wait(RETRY if self.failing else EVERY):
+            self._flush()
+        self._flush()
+        self._room = 0
+
+    def _flush(self) -> None:
+        """Write all rows that wait now; at the first failure keep the rest for later."""
+        self._taken += [self._rows.popleft() for _ in range(len(self._rows))]
+        try:
+            while self._taken:
+                self.lost += write_rows(self._store, self._taken[:BATCH])
+                del self._taken[:BATCH]
+            if self.failing:
+                self._say(f"the call log is written again; {self.lost} rows were lost since the start")
+            self.failing = ""
+        except Exception as error:  # whatever it is: a thread that ended here would lose every later call
+            self.failing = str(error) if isinstance(error, StoreError) else repr(error)
+            if time.monotonic() - self._said > REMIND:
+                self._said = time.monotonic()
+                self._say(f"the call log waits in memory ({len(self._taken)} rows, {self.lost} lost): {self.failing}")
+        self._room = LIMIT - len(self._taken)
+
+    def _say(self, message: str) -> None:
+        print(f"pinmill: {message}", file=sys.stderr, flush=True)
+
+
+def write_rows(store: Store, rows: Sequence[Row]) -> int:
+    """Write rows of any tables in one transaction; how many the database refused for what they hold."""
+    with store.writing() as connection:
+        try:
+            with connection.begin_nested():
+                _insert(connection, rows)
+            return 0
+        except REFUSED:
+            return sum(not _try_insert(connection, row) for row in rows)
+
+
+def _try_insert(connection: sql.Connection, row: Row) -> bool:
+    try:
+        with connection.begin_nested():
+            _insert(connection, [row])
+        return True
+    except REFUSED:
+        return False
+
+
+def _insert(connection: sql.Connection, rows: Sequence[Row]) -> None:
+    of: dict[sql.Table, list[Mapping[str, Any]]] = {}
+    for table, row in rows:
+        of.setdefault(table, []).append(row)
+    for table, given in of.items():
+        values = itemgetter(*_columns(table))
+        for place in range(0, len(given), TOGETHER):
+            some = given[place : place + TOGETHER]
+            statement = _statement(table, len(some), connection.dialect.name)
+            connection.exec_driver_sql(statement, tuple(chain.from_iterable(map(values, some))))
+
+
+def _columns(table: sql.Table) -> list[str]:
+    """Its columns but the number that the database gives."""
+    return [column.name for column in table.columns if column is not table.autoincrement_column]
+
+
+@cache
+def _statement(table: sql.Table, n: int, dialect: str) -> str:
+    """An INSERT of `n` rows, as the driver takes it: SQLAlchemy's own takes twice the time for each row."""
+    names = ", ".join(f'"{name}"' for name in _columns(table))
+    row = f"({', '.join(['?' if dialect == 'sqlite' else '%s'] * len(_columns(table)))})"
+    known = " ON CONFLICT DO NOTHING" if dialect in BEGIN else ""
+    return f"INSERT INTO {table.name} ({names}) VALUES {', '.join([row] * n)}{known}"
+
+
+def read_calls(
+    store: Store, workflow: str, *, caller: str | None, since: datetime, after: int = 0, limit: int
+) -> list[dict[str, Any]]:
+    """At most `limit` calls of a workflow (`caller`: only theirs) at `since` or later, oldest first.
+
+    `after` is the `id` of the last call of the page before.
+    """
+    # The planner must not take the index by time: it would sort all that is left for every page.
+    chosen = (CALLS.c.workflow == workflow) & (sql.func.coalesce(CALLS.c.time, "") >= stamp(since))
+    if caller is not None:
+        chosen &= CALLS.c.caller == caller
+    query = sql.select(CALLS).where(chosen, CALLS.c.id > after).order_by(CALLS.c.id).limit(limit)
+    return [dict(row._mapping) for row in store.read(query)]
