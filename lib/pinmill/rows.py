@@ -183,8 +183,8 @@ def _make_reader(entry: Mapping) -> Callable[[Any], str]:
             if kind == "integer"
             else partial(_read_number, high=high, code=code)
         )
-    missing = '""' if kind == "text" else "null"  # as 01-prepare fills it
-    return (lambda value: missing if value is None else read(value)) if entry["nullable"] else read
+    # A text that 01-prepare filled is never nullable, so null is null here as there.
+    return (lambda value: "null" if value is None else read(value)) if entry["nullable"] else read
 
 
 def _read_text(value: Any, *, may_be_blank: bool) -> str:
@@ -282,7 +282,9 @@ def _show(value: Any) -> str:
     """A value as JSON has it, shortened."""
     if isinstance(value, list | dict):
         return "[…]" if isinstance(value, list) else "{…}"
-    return _make_safe(json.dumps(_shorten(value) if isinstance(value, str) else value, ensure_ascii=False))
+    return _make_safe(
+        json.dumps(_shorten(value), ensure_ascii=False) if isinstance(value, str) else _shorten(json.dumps(value))
+    )
 
 
 def _shorten(text: str) -> str:
