@@ -13,6 +13,7 @@ import sqlalchemy as sql
 
 from pinmill.champion import Champion, read_history
 from pinmill.errors import ParameterError, PinmillError, describe_problems, did_you_mean
+from pinmill.pin import check_name
 from pinmill.project import Project
 from pinmill.store import AUDIT, TOKENS, Store, stamp
 
@@ -31,15 +32,16 @@ class Token:
 
     name: str
     role: str  # one of ROLES
+    created: str  # times are ISO 8601, UTC, microseconds
     by: str  # who made it
-    created: str  # ISO 8601, UTC, microseconds
+    expires: str | None
     revoked: str | None
-    expires: datetime | None
     digest: bytes = field(repr=False)  # SHA-256 of the token
 
     def state(self, now: datetime) -> str:
         """active, expired or revoked."""
-        return "revoked" if self.revoked else "expired" if self.expires and self.expires <= now else "active"
+        over = self.expires is not None and self.expires <= stamp(now)
+        return "revoked" if self.revoked else "expired" if over else "active"
 
 
 class Tokens:
@@ -105,14 +107,9 @@ def revoke_token(store: Store, name: str, *, by: str, when: datetime) -> None:
 
 def list_tokens(store: Store) -> list[Token]:
     """All tokens that were ever made, oldest first."""
-    return [
-        Token(
-            **{name: row[name] for name in ("name", "role", "created", "by", "revoked")},
-            expires=datetime.fromisoformat(row["expires"]) if row["expires"] else None,
-            digest=bytes.fromhex(row["hash"]),
-        )
-        for row in (row._mapping for row in store.read(sql.select(TOKENS).order_by(TOKENS.c.id)))
-    ]
+    of = TOKENS.c
+    query = sql.select(of.name, of.role, of.created, of.by, of.expires, of.revoked, of.hash).order_by(of.id)
+    return [Token(*about, digest=bytes.fromhex(digest)) for *about, digest in store.read(query)]
 
 
 def read_tokens(store: Store) -> Tokens:
@@ -147,7 +144,7 @@ def read_audit(project: Project, workflow: str | None = None) -> list[dict[str, 
     chosen = AUDIT.c.workflow == workflow if workflow else sql.true()
     rows = project.store.read(sql.select(AUDIT).where(chosen).order_by(AUDIT.c.id.desc())) if project.has_store else []
     found = [{"when": row.time, **{name: row._mapping[name] for name in SHOWN}} for row in rows]
-    pins = [f"{workflow}-champion"] if workflow else project.board.names()
+    pins = [check_name(f"{workflow}-champion")] if workflow else project.board.names()
     for each in [name.removesuffix("-champion") for name in pins if name.endswith("-champion")]:
         try:
             history = read_history(project.board, each)
