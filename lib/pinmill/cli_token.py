@@ -32,9 +32,7 @@ def create(
 
     made = create_token(open_project().store, name, role, expires=expires, by=getpass.getuser(), when=now_utc())
     print(made)
-    print(
-        f"This is the token of {name} ({role}), shown this once. Send it as: Authorization: Bearer …", file=sys.stderr
-    )
+    print(f"The token of {name} ({role}), shown this once. Send it as: Authorization: Bearer TOKEN", file=sys.stderr)
 
 
 @token.command(name="list")

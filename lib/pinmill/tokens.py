@@ -4,9 +4,9 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sql
@@ -21,7 +21,7 @@ ROLES = ("scorer", "annotator", "modeller", "admin")  # each may do what those b
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 LIFE = re.compile(r"([0-9]{1,5})([dh])")
 UNITS = {"d": "days", "h": "hours"}
-NO_LIFE = timedelta()
+NO_LIFE, FOREVER = timedelta(), datetime.max.replace(tzinfo=UTC)
 SHOWN = ("who", "what", "workflow", "detail")
 LONGEST = 200  # characters of an Authorization header that can hold a token of ours
 
@@ -45,11 +45,12 @@ class Token:
 
 
 class Tokens:
-    """The tokens at one moment; `empty` when none was ever made, also none that is revoked or expired by now."""
+    """The tokens at one moment; `empty` when none was ever made: a revoked or expired one counts."""
 
-    def __init__(self, tokens: Iterable[Token]) -> None:
-        self._tokens = {token.digest: token for token in tokens}
-        self.empty = not self._tokens
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self.empty, good = not tokens, [token for token in tokens if not token.revoked]
+        ends = [datetime.fromisoformat(token.expires) if token.expires else FOREVER for token in good]
+        self._good = {token.digest: (token, end) for token, end in zip(good, ends, strict=True)}
 
     def find(self, header_value: str, now: datetime) -> Token | None:
         """The active token that the value of an Authorization header ("Bearer pinmill_…") holds."""
@@ -57,9 +58,8 @@ class Tokens:
         if scheme.lower() != "bearer" or len(header_value) > LONGEST:
             return None
         digest = hashlib.sha256(given.strip(" ").encode(errors="replace")).digest()
-        token = self._tokens.get(digest)
-        known = token is not None and hmac.compare_digest(token.digest, digest)
-        return token if known and token.state(now) == "active" else None
+        token, end = self._good.get(digest, (None, now))
+        return token if now < end and hmac.compare_digest(token.digest, digest) else None
 
 
 def allows(role: str, needed: str) -> bool:
