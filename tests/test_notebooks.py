@@ -23,7 +23,7 @@ from pinmill.notebook import parse_declarations, read_cells, read_front_matter, 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STAGES = [path for path in NOTEBOOKS if read_stage(path)]
-TEXT_STAGES = [stage.stem for stage in read_stages(ROOT / "notebooks")]
+TEXT_STAGES = [stage.stem for stage in read_stages(ROOT / "notebooks") if stage.job == "train"]
 LONGEST = 16  # lines of a code cell: what a screen shows with its output
 LONGEST_LIST = 24  # what has one thing on each line: the parameters, and the call that writes a pin with its facts
 FORBIDDEN = re.compile(r"sys\.path|!\s*pip|%\s*pip|%\s*(auto)?reload|%load_ext autoreload|filterwarnings|simplefilter")

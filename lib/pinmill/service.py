@@ -1,0 +1,245 @@
+"""What the cells of the serving notebook call: the champion, its predictions, and the facts about it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+from pinmill.board import Pin
+from pinmill.champion import read_champion
+from pinmill.errors import IntegrityError, ModelError, PinmillError, PinNotFoundError
+from pinmill.features import explain
+from pinmill.model import load_model
+from pinmill.problem import MEDIA_TYPE, Problem
+from pinmill.rows import check_rows, list_examples, make_checker
+from pinmill.scorer import make_framer, make_scorer
+from pinmill.session import Run
+
+KEPT = 3  # versions beside the champion that stay loaded: to compare with, and to go back to at once
+MOST_TELLING = 20  # features in an explanation
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a cell answers: `body` is printed by the cell, `info` by its ResponseInfo cell."""
+
+    body: str
+    info: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model version in memory, verified."""
+
+    version: str
+    pin: Pin
+    model: Any
+    prototype: Mapping[str, Mapping]
+    check: Callable[[Any], str]
+    score: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]
+    promoted: str = ""  # when it became champion, ISO 8601, UTC; empty if it is not
+
+    @cached_property
+    def examples(self) -> list[Any]:
+        """Up to three rows as a caller would send them: texts where there is one column of text, else records."""
+        rows = list_examples(self.prototype)
+        return [row[self.text] for row in rows] if self.text else rows
+
+    @cached_property
+    def text(self) -> str:
+        """The name of the only column, if that is one of text; otherwise empty."""
+        (name, entry), *others = self.prototype.items()
+        return name if entry["type"] == "text" and not others else ""
+
+
+class Service:
+    """The model versions that a serving kernel holds, and which of them its cells speak of."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.board, self.workflow = run, run.board, run.workflow
+        self.started = datetime.now(UTC)
+        self.champion: Loaded | None = None
+        self.problem = ""  # why there is no champion
+        self._loaded: dict[str, Loaded] = {}  # the last used is last
+        self._loading, self._changing = Lock(), Lock()
+
+    def load(self, version: str) -> Loaded:
+        """A version, read from the board and verified unless it is held. For any thread; takes seconds.
+
+        Raises PinNotFoundError, IntegrityError, and ModelError for types that are not allowed.
+        """
+        with self._loading:
+            loaded = self._loaded.get(version) or self._read(version)
+            record = read_champion(self.board, self.workflow)
+            is_champion = record is not None and record.version == version
+            if is_champion and record.sha256 != loaded.pin.sha256:
+                raise IntegrityError(f"the champion {version} is not the model that was promoted: its SHA-256 differs.")
+            return self._keep(replace(loaded, promoted=record.when if is_champion else ""))
+
+    def choose(self, version: str) -> None:
+        """Let the cells speak of a version that was loaded. For the thread that runs them."""
+        self.champion, self.problem = self._keep(self._loaded[version]), ""
+
+    def read(self, version: str | None = None) -> Loaded:
+        """A version for a cell, by default the champion. Raises Problem: 404, or 503 when it cannot be served."""
+        if version is None or (self.champion and version == self.champion.version):
+            if self.champion is None:
+                raise Problem(503, self.problem)
+            return self.champion
+        try:
+            return self._keep(self._loaded[version]) if version in self._loaded else self.load(version)
+        except PinNotFoundError as error:
+            raise Problem(404, str(error)) from None
+        except PinmillError as error:
+            raise Problem(503, str(error)) from None
+
+    @property
+    def examples(self) -> list[Any]:
+        """Rows of the champion to try a cell with; none without a champion."""
+        return self.champion.examples if self.champion else []
+
+    def _read(self, version: str) -> Loaded:
+        pin = self.board.pin(f"{self.workflow}-model", version)
+        model, prototype = load_model(self.board.read_file(pin)), pin.facts["prototype"]
+        loaded = Loaded(version, pin, model, prototype, make_checker(prototype), make_scorer(model, prototype))
+        loaded.score(list_examples(prototype))  # the first call is slow, and should not be a caller's
+        return loaded
+
+    def _keep(self, loaded: Loaded) -> Loaded:
+        """Hold a version as the one used last, and let go of those that were not used for longest."""
+        with self._changing:
+            self._loaded = {v: held for v, held in self._loaded.items() if v != loaded.version}
+            self._loaded[loaded.version] = loaded
+            others = [v for v in self._loaded if not (self.champion and v == self.champion.version)]
+            for version in others[:-KEPT]:
+                del self._loaded[version]
+        return loaded
+
+
+def open_service(run: Run) -> Service:
+    """The service of a run's workflow, with the champion loaded; without one, or with a damaged one, it says why."""
+    service = Service(run)
+    service.problem = f"{run.workflow} has no champion yet. Train and promote one with: pinmill run {run.workflow}"
+    try:
+        if run.champion:
+            service.load(run.champion.version)
+            service.choose(run.champion.version)
+    except PinmillError as error:
+        service.problem = str(error)
+    return service
+
+
+def respond(value: Any, *, status: int = 200, media_type: str = "application/json") -> Response:
+    """The response that says `value`, or what it returns if it is a function; a Problem that this raises is said, too.
+
+    `value` is written as JSON; where `media_type` is text/…, it is the text. Raises ValueError for NaN.
+    """
+    headers: Mapping[str, str] = {}
+    try:
+        value = value() if callable(value) else value
+    except Problem as problem:
+        value, status, media_type, headers = problem.body(), problem.status, MEDIA_TYPE, problem.headers
+    body = value if media_type.startswith("text/") else json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return Response(body, json.dumps({"headers": {"Content-Type": media_type, **headers}, "status": status}))
+
+
+def read_option(request: Mapping[str, Any], name: str) -> str | None:
+    """The value of an option in the query string of a request; None where it is not given."""
+    values = (request.get("args") or {}).get(name)
+    return values[-1] if values else None
+
+
+def read_rows(loaded: Loaded, values: Any) -> list[dict[str, Any]]:
+    """The records of a list of texts or records. Raises Problem (422) that names each violation."""
+    if not isinstance(values, list):
+        raise Problem(422, "the body is no JSON list; a list of texts or of records was expected")
+    _, violations = check_rows(values, loaded.check)
+    if violations:
+        raise Problem(422, "the rows do not fit the prototype of the model", errors=violations)
+    return [value if isinstance(value, dict) else {loaded.text: value} for value in values]
+
+
+def predict(service: Service, request: str) -> list[dict[str, Any]]:
+    """What a row-wise cell answers: an item for each row in the body, in order; see `make_scorer` and `explain_row`.
+
+    Options: `version` scores another one, `explain=true` adds what pushed each prediction. Raises Problem.
+    """
+    asked = json.loads(request)
+    loaded = service.read(read_option(asked, "version"))
+    rows = read_rows(loaded, asked["body"])
+    items = loaded.score(rows)
+    if read_option(asked, "explain") != "true":
+        return items
+    told = zip(items, rows, strict=True)
+    return [item if "error" in item else item | explain_row(loaded, row) for item, row in told]
+
+
+def predict_one(service: Service, request: str) -> dict[str, Any]:
+    """The item of one row, from the body or the option `input` (a text, or the JSON of a record). Raises Problem."""
+    asked = json.loads(request)
+    value, given = asked.get("body"), read_option(asked, "input")
+    loaded = service.read(read_option(asked, "version"))
+    if given is not None:
+        value = given if loaded.text else read_record(given)
+    (item,) = predict(service, json.dumps(asked | {"body": [value]}))
+    if "error" in item:
+        raise Problem(500, item["error"])
+    echo = {"input": value} if read_option(asked, "echo_input") == "true" else {}
+    return item | {"version": loaded.version, "from_cache": False} | echo
+
+
+def read_record(text: str) -> Any:
+    """The value of a JSON text. Raises Problem (400)."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Problem(400, f"`input` is no JSON: {error}") from None
+
+
+def predict_records(service: Service, request: str) -> dict[str, Any]:
+    """vetiver's protocol: {"predict": label or amount of each record}, for a list of records or one. Raises Problem."""
+    asked = json.loads(request)
+    body = asked.get("body")
+    items = predict(service, json.dumps(asked | {"body": body if isinstance(body, list) else [body]}))
+    failed = [{"row": row, "field": "", "problem": item["error"]} for row, item in enumerate(items) if "error" in item]
+    if failed:
+        raise Problem(500, f"{len(failed)} of {len(items)} rows could not be predicted", errors=failed)
+    return {"predict": [item["label"] if "label" in item else item["value"] for item in items]}
+
+
+def explain_row(loaded: Loaded, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The features that pushed the prediction of a row, the largest first; of a model without weights null, and why."""
+    try:
+        told = explain(loaded.model, make_framer(loaded.prototype)([row])).head(MOST_TELLING)
+    except ModelError as error:
+        return {"explanation": None, "explanation_problem": str(error)}
+    return {"explanation": told.to_dict("records")}
+
+
+def welcome(service: Service, caller: Mapping[str, str] | None) -> dict[str, Any]:
+    """What runs here since when, who asks, and what else can be asked."""
+    champion = service.champion
+    return {
+        "service": "Pinmill",
+        "workflow": service.workflow,
+        "started": service.started.isoformat(timespec="seconds"),
+        "champion": tell_dates(champion) if champion else None,
+        "problem": service.problem or None,
+        "caller": {"name": caller["name"], "address": caller["address"]} if caller else None,
+    }
+
+
+def tell_dates(loaded: Loaded) -> dict[str, str | None]:
+    """A version, when it was trained, and when it became champion."""
+    return {"version": loaded.version, "trained": loaded.pin.created.isoformat(), "promoted": loaded.promoted or None}
+
+
+def describe_pin(loaded: Loaded) -> dict[str, Any]:
+    """Everything that the pin of a version says of it."""
+    pin = loaded.pin
+    facts = {name: value for name, value in pin.facts.items() if name != "prototype"}
+    own = {"name": pin.name, "sha256": pin.sha256, "bytes": pin.size, "title": pin.title}
+    return tell_dates(loaded) | own | {"facts": facts, "lineage": pin.lineage}
