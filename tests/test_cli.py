@@ -18,7 +18,7 @@ from pinmill.runs import read_records
 from pinmill.terminal import format_metrics
 
 OPTIONS = {  # every command and its options; a new one fails here until it is added, with a test of its own
-    "run": {"--job", "--set", "--force", "--from", "--explain"},
+    "run": {"--job", "--set", "--force", "--from", "--explain", "--model", "--run-id"},
     "report": {"--run", "--engine", "--open"},
     "runs": {"--json"},
     "params": {"--json", "--schema"},

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pinmill.board import Board
 
 if TYPE_CHECKING:
     from conftest import Workplace
@@ -331,6 +332,137 @@ def test_champion_moved_by_hand_while_a_run_works_is_a_conflict(small_trained: W
     assert (record["status"], small_trained.json("champion", "small")["version"]) == ("failed", first)
     assert "the champion was moved" in record["error"]
     assert record["error"] in done.stderr
+
+
+# A model that was given
+
+
+def upload(place: Workplace, total: int) -> str:
+    """The version of a model of the small workflow that no run made."""
+    lineage = {"run": f"upload-{total}", "stage": "upload", "inputs": [], "parameters": {}, "by": "ada"}
+    board = Board(place.root / "outputs/pins")
+    return board.write_json("small-model", {"sum": total}, facts={}, lineage=lineage).version
+
+
+def fate(place: Workplace) -> tuple[str, dict, str, list[str]]:
+    """Of the last run: status, what ran, the champion, and why."""
+    record = last_run(place)
+    assert record["champion_after"] == place.json("champion", "small")["version"]
+    return record["status"], did(record), record["champion_after"], record["reasons"]
+
+
+GIVEN = [
+    "score 0.9, threshold 0.5",
+    "The model was given, not trained by this run: test rows that it was trained on, if any, flatter it.",
+]
+UNTRAINED = {"01-prepare": "reused", "03-evaluate": "ran", "04-model-card": "ran"}
+REUSED = dict.fromkeys(UNTRAINED, "reused")
+
+
+def test_a_given_model_is_evaluated_in_place_of_training_and_becomes_champion(small_trained: Workplace) -> None:
+    first = last_run(small_trained)["candidate"]
+    given = upload(small_trained, 99)
+    done = small_trained.pinmill("run", "small", "--model", given[-5:])
+    record = last_run(small_trained)
+    assert fate(small_trained) == ("succeeded", UNTRAINED, given, GIVEN)
+    assert (record["model"], record["candidate"], record["champion_before"]) == (given, given, first)
+    assert f"outputs/pins/small-model/{given} (before: {first})" in done.stdout
+    assert small_trained.json("champion", "small")["why"] == " ".join(GIVEN)
+    shown = json.loads((small_trained.root / "reports/_pages/small/.champion.json").read_text())
+    assert shown == {"version": given, "pages": ["model-card"]}
+    small_trained.pinmill("run", "small", "--model", given)  # again: nothing is new
+    assert fate(small_trained) == ("succeeded", REUSED, given, GIVEN)
+    assert len(versions(small_trained, "champion")) == 2
+
+
+def test_a_run_with_nothing_new_leaves_the_champion_that_was_given(small_trained: Workplace) -> None:
+    given = upload(small_trained, 99)
+    small_trained.pinmill("run", "small", "--model", given)
+    small_trained.pinmill("run", "small")
+    record = last_run(small_trained)
+    assert fate(small_trained) == ("succeeded", ran(), given, GIVEN[:1])
+    assert (record["model"], record["outcome"]) == ("", "decided before, and another model is the champion since")
+    assert [len(versions(small_trained, kind)) for kind in ("model", "metrics", "champion")] == [2, 2, 2]
+
+
+def test_a_model_trained_on_new_data_competes_with_the_champion_that_was_given(small_trained: Workplace) -> None:
+    given = upload(small_trained, 99)
+    small_trained.pinmill("run", "small", "--model", given)
+    (small_trained.root / "numbers.txt").write_text("1\n2\n3\n4\n")
+    small_trained.pinmill("run", "small")
+    record = last_run(small_trained)
+    newest = versions(small_trained, "model")[-1]
+    assert fate(small_trained) == ("succeeded", ran(*STAGES), newest, GIVEN[:1])
+    assert record["champion_before"] == given != newest
+    metrics = Board(small_trained.root / "outputs/pins").pin("small-metrics").facts
+    assert (metrics["candidate"], metrics["champion"]) == (newest, given)
+
+
+def test_a_rejected_model_that_was_given_changes_nothing_that_a_run_says(small_trained: Workplace) -> None:
+    before = fate(small_trained)[2:]
+    given = upload(small_trained, 99)
+    for expected in (UNTRAINED, REUSED):
+        small_trained.pinmill("run", "small", "--model", given, "--set", "score=0.25", code=3)
+        why = ["score 0.25, threshold 0.5", GIVEN[1]]
+        assert fate(small_trained) == ("rejected", expected, before[0], why)
+    small_trained.pinmill("run", "small")
+    assert fate(small_trained) == ("succeeded", ran(), *before)
+    assert [model["status"] for model in small_trained.json("models", "small")] == ["champion", "rejected"]
+
+
+def test_a_given_model_that_was_rolled_back_is_held(small_trained: Workplace) -> None:
+    first, given = last_run(small_trained)["candidate"], upload(small_trained, 99)
+    small_trained.pinmill("run", "small", "--model", given)
+    small_trained.pinmill("rollback", "small", "--why", "complaints")
+    again = upload(small_trained, 99)  # the same bytes
+    small_trained.pinmill("run", "small", "--model", again, "--force")
+    status, stages, champion, reasons = fate(small_trained)
+    assert (status, set(stages.values()), champion) == ("succeeded", {"ran"}, first)
+    assert reasons == [*GIVEN, "Held since a rollback left it: only pinmill promote brings it back."]
+    small_trained.pinmill("run", "small")
+    assert fate(small_trained) == ("succeeded", ran(), first, GIVEN[:1])
+
+
+def test_a_trained_model_may_be_given_too_and_was_trained_on_this_data(small_trained: Workplace) -> None:
+    first = last_run(small_trained)["candidate"]
+    small_trained.pinmill("run", "small", "--set", "power=2")
+    small_trained.pinmill("run", "small", "--model", first)
+    assert fate(small_trained) == ("succeeded", UNTRAINED, first, GIVEN[:1])
+
+
+def test_an_upload_is_never_taken_by_a_run_that_was_not_given_it(small_trained: Workplace) -> None:
+    first = last_run(small_trained)["candidate"]
+    upload(small_trained, 99)
+    (small_trained.root / "notebooks" / "02-train.ipynb").unlink()
+    small_trained.params("workflow: small\nsource: numbers.txt\n", "small")
+    small_trained.pinmill("run", "small", "--force")
+    assert last_run(small_trained)["candidate"] == first
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "nothing"], "ChampionError: no model has version 'nothing'"),
+        (["--model", "2"], "ChampionError: 2 models have version '2'"),
+        (["--model", "MODEL", "--from", "train"], "ProjectError: no stage 'train': the stages are prepare, eval"),
+        (["--run-id", "../../x"], "ParameterError: --run-id '../../x' is no id of a run"),
+    ],
+)
+def test_a_wrong_model_or_run_id_is_told_before_anything_runs(small_trained: Workplace, words, said: str) -> None:
+    given, records = upload(small_trained, 99), len(small_trained.json("runs", "small"))
+    words = [given if word == "MODEL" else word for word in words]
+    assert said in small_trained.pinmill("run", "small", *words, code=2).stderr
+    assert len(small_trained.json("runs", "small")) == records
+
+
+def test_a_run_id_that_was_told_before_is_taken_once(small_trained: Workplace) -> None:
+    told = "20260102T030405Z-000006-00ff"
+    small_trained.pinmill("run", "small", "--run-id", told)
+    path = small_trained.root / "outputs/runs/small" / told / "run.json"
+    record = path.read_bytes()
+    done = small_trained.pinmill("run", "small", "--run-id", told, code=4)
+    assert f"RunError: there is a run {told} of small already" in done.stderr
+    assert (json.loads(record)["run"], path.read_bytes()) == (told, record)
 
 
 # By hand

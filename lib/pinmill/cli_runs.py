@@ -26,6 +26,10 @@ def run(
     force: Annotated[bool, typer.Option(help="Run every stage though nothing changed.")] = False,
     start_from: Annotated[str, typer.Option("--from", metavar="STAGE", help="Run this stage and all after it.")] = "",
     explain: Annotated[bool, typer.Option(help="Name for every stage what changed since it last ran.")] = False,
+    model: Annotated[
+        str, typer.Option(metavar="VERSION", help="Evaluate this model version, and train none; may be shortened.")
+    ] = "",
+    run_id: Annotated[str, typer.Option(help="The id that was told before the start.", hidden=True)] = "",
 ) -> None:
     """Run a job of a workflow: only the stages whose code, parameters or inputs changed.
 
@@ -36,14 +40,16 @@ def run(
     from pinmill.plan import make_plan
     from pinmill.progress import open_progress
     from pinmill.runner import run_job
-    from pinmill.runs import EXIT_CODES
+    from pinmill.runs import EXIT_CODES, RUN_ID
 
-    project = open_project()
-    plan = make_plan(project, workflow, job=job, assignments=assignments or [], force=force, start_from=start_from)
+    if run_id and not RUN_ID.fullmatch(run_id):
+        raise ParameterError(f"--run-id {run_id!r} is no id of a run: one as in pinmill runs was expected.")
+    project, given = open_project(), assignments or []
+    plan = make_plan(project, workflow, job=job, assignments=given, force=force, start_from=start_from, model=model)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with open_progress() as progress:
-            record = run_job(project, plan, progress, explain=explain)
+            record = run_job(project, plan, progress, explain=explain, run=run_id)
     except KeyboardInterrupt:
         print(f"interrupted. The next run takes up what is finished; see: pinmill runs {workflow}", file=sys.stderr)
         raise typer.Exit(EXIT_CODES["interrupted"]) from None

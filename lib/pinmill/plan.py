@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pinmill.errors import ParameterError, ProjectError, did_you_mean
+from pinmill.models import find_model, list_models
 from pinmill.notebook import Stage, order_stages, read_stages
 from pinmill.params import Params, RunSettings, check_params, override, parse_params
 from pinmill.project import Project
@@ -24,6 +25,7 @@ class Plan:
     origins: Mapping[str, str]
     settings: RunSettings
     forced: frozenset[str] = frozenset()
+    model: str = ""  # the version that is evaluated; empty: the one that the job trains
 
     @property
     def title(self) -> str:
@@ -58,9 +60,20 @@ def read_notebooks(project: Project, params: Params) -> list[Stage]:
 
 
 def make_plan(
-    project: Project, workflow: str, *, job: str, assignments: list[str], force: bool = False, start_from: str = ""
+    project: Project,
+    workflow: str,
+    *,
+    job: str,
+    assignments: list[str],
+    force: bool = False,
+    start_from: str = "",
+    model: str = "",
 ) -> Plan:
-    """Check everything that can be checked before a kernel starts. Raises ParameterError and ProjectError."""
+    """Check everything that can be checked before a kernel starts.
+
+    With a `model`, whose version may be shortened, the stages that would write one are left out.
+    Raises ParameterError, ProjectError, and ChampionError for a model that is not there.
+    """
     params = override(load_workflow(project, workflow), assignments)
     every = read_notebooks(project, params)
     values, settings = check_params(params, every, project.settings)
@@ -70,8 +83,18 @@ def make_plan(
         raise ParameterError(f"1 problem in {params.where}: source is missing: {expected}")
     origins = dict.fromkeys(values, "default") | dict.fromkeys(params.values, "params file")
     origins |= {assignment.partition("=")[0]: "--set" for assignment in assignments}
+    version = find_model(list_models(project.board, workflow), model)["version"] if model else ""
+    stages = leave_out_training(stages, job) if model else stages
     forced = find_forced(stages, force=force, start_from=start_from)
-    return Plan(workflow, job, tuple(stages), values, origins, settings, forced)
+    return Plan(workflow, job, tuple(stages), values, origins, settings, forced, version)
+
+
+def leave_out_training(stages: list[Stage], job: str) -> list[Stage]:
+    """The stages that write no model. Raises ProjectError when none of them reads one."""
+    kept = [stage for stage in stages if "model" not in stage.writes]
+    if not any("model" in stage.reads for stage in kept):
+        raise ProjectError(f"no stage of job {job!r} reads a model, so it cannot be given one: leave out --model.")
+    return kept
 
 
 def find_forced(stages: list[Stage], *, force: bool, start_from: str) -> frozenset[str]:

@@ -21,9 +21,11 @@ from pinmill.progress import LineProgress
 from pinmill.project import Project
 from pinmill.runs import (
     FINISHED,
+    UPLOAD,
     RunRecord,
     StageRecord,
     Work,
+    claim_run,
     last_finished,
     make_run_id,
     settle_interrupted,
@@ -37,15 +39,19 @@ from pinmill.version import now_utc
 KEPT = "\nThe executed notebook is kept: "
 
 
-def run_job(project: Project, plan: Plan, progress: LineProgress, *, explain: bool = False) -> RunRecord:
-    """Run a job to its end and return its record, whatever happened. Only signals are raised."""
-    run = make_run_id(now_utc())
-    folder = project.runs_folder(plan.workflow)
-    record = RunRecord(run, plan.workflow, plan.job, "running", now_utc().isoformat(), parameters=dict(plan.values))
+def run_job(project: Project, plan: Plan, progress: LineProgress, *, explain: bool = False, run: str = "") -> RunRecord:
+    """Run a job to its end and return its record, whatever happened. Only signals are raised.
+
+    `run` is its id where that was told before; RunError if there is such a run already.
+    """
+    run, folder = run or make_run_id(now_utc()), project.runs_folder(plan.workflow)
+    asked = {"parameters": dict(plan.values), "model": plan.model}
+    record = RunRecord(run, plan.workflow, plan.job, "running", now_utc().isoformat(), **asked)
+    claim_run(folder, run)
     try:
         with hold_lock(project.run_lock(plan.workflow, plan.job), run=run) as holder:
             settle_interrupted(folder, plan.job, now_utc())
-            last = last_finished(folder, plan.job)
+            last = last_finished(folder, plan.job, model=plan.model)
             work = Work(project, plan, replace(record, pid=holder.pid, born=holder.born), progress, last, explain)
             work.save(work.record)
             record = finish(work)
@@ -115,12 +121,16 @@ def take_stage(work: Work, stage: Stage, number: int) -> None:
 
 
 def find_pin(work: Work, kind: str, *, writer: Stage | None = None) -> dict[str, str]:
-    """The newest pin of a kind that a scheduled run wrote, or that `writer` should have written in this run."""
+    """The model that was given, or the newest pin of a kind that a scheduled run wrote.
+
+    With `writer`, the one that this stage should have written in this run.
+    """
     board, name, run = work.project.board, f"{work.plan.workflow}-{kind}", work.record.run
-    for version in reversed(board.versions(name)):
+    given = [work.plan.model] if kind == "model" and work.plan.model else None
+    for version in given or reversed(board.versions(name)):
         pin = board.pin(name, version)
         author = str(pin.lineage.get("run", ""))
-        if author == run or not (writer or author.startswith("adhoc")):
+        if given or author == run or not (writer or author.startswith(("adhoc", UPLOAD))):
             return {"name": name, "version": version, "sha256": pin.sha256, "content": fingerprint.hash_content(pin)}
     if writer is None:
         raise PinNotFoundError(f"no pin {name!r} of a scheduled run. Run the job that writes it first.")

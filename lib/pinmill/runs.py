@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -19,6 +20,8 @@ from pinmill.project import Project
 from pinmill.secret import find_secrets, hidden_values, scrub
 from pinmill.version import now_utc
 
+RUN_ID = re.compile(r"\d{8}T\d{6}Z-\d{6}-[0-9a-f]{4}")
+UPLOAD = "upload-"  # begins what stands for the run in the lineage of a model that no run made
 FINISHED = ("succeeded", "rejected")
 EXIT_CODES = {"succeeded": 0, "rejected": 3, "failed": 4, "interrupted": 130, "skipped": 75}
 
@@ -52,6 +55,7 @@ class RunRecord:
     pid: int = 0
     born: float = 0.0
     parameters: dict[str, Any] = field(default_factory=dict)
+    model: str = ""  # the version that was given; empty: the run's own
     stages: tuple[StageRecord, ...] = ()
     candidate: str = ""
     champion_before: str = ""
@@ -121,6 +125,14 @@ def record_type(kind: type) -> TypeAdapter:
     return TypeAdapter(kind)
 
 
+def claim_run(folder: Path, run: str) -> None:
+    """Make the folder of a run, which nobody else can after that. Raises RunError where there is one."""
+    try:
+        (folder / run).mkdir(parents=True)
+    except FileExistsError:
+        raise RunError(f"there is a run {run} of {folder.name} already, and no two can have one id.") from None
+
+
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write a run's record into its folder below `folder`, the workflow's folder of runs."""
     write_json(folder / record.run / "run.json", asdict(record))
@@ -131,6 +143,8 @@ def read_record(folder: Path, run: str) -> RunRecord:
     try:
         record = record_type(RunRecord).validate_json((folder / run / "run.json").read_bytes())
     except FileNotFoundError:
+        if run.startswith(UPLOAD):
+            raise RunError(f"{run} is no run: that model was uploaded, so it cannot be made again here") from None
         raise RunError(f"no run {run!r} of {folder.name}. See: pinmill runs {folder.name}") from None
     except ValueError as error:
         return RunRecord(run, folder.name, "", "unreadable", "", error=f"its record run.json is damaged: {error}")
@@ -150,9 +164,13 @@ def read_records(folder: Path) -> Iterator[RunRecord]:
     return (read_record(folder, run) for run in list_runs(folder))
 
 
-def last_finished(folder: Path, job: str) -> RunRecord | None:
-    """The newest run of a job (empty: of any) that succeeded or was rejected."""
-    return next((r for r in read_records(folder) if job in ("", r.job) and r.status in FINISHED), None)
+def last_finished(folder: Path, job: str, *, model: str | None = None) -> RunRecord | None:
+    """The newest run of a job (empty: of any) that succeeded or was rejected.
+
+    With `model` only runs that were given this version count; for an empty text, those that were given none.
+    """
+    finished = (r for r in read_records(folder) if job in ("", r.job) and r.status in FINISHED)
+    return next((record for record in finished if model in (None, record.model)), None)
 
 
 def settle_interrupted(folder: Path, job: str, now: datetime) -> None:

@@ -10,6 +10,7 @@ from pinmill.board import Board
 from pinmill.champion import Champion, promote, read_champion, read_history, replay
 from pinmill.errors import ConflictError
 from pinmill.lock import check_held
+from pinmill.models import read_input
 from pinmill.pages import is_shown, name_stable, publish, read_pages, render_linked, tell_outcome
 from pinmill.runs import RunRecord, Work
 from pinmill.secret import scrub
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pinmill.report import Rendered
 
 DECISION = "metrics"  # the kind of pin that carries the gate's decision
+GIVEN = "The model was given, not trained by this run: test rows that it was trained on, if any, flatter it."
+SINCE = "decided before, and another model is the champion since"  # what became of a candidate
 
 
 class Verdict(NamedTuple):
@@ -40,8 +43,7 @@ def judge(facts: Mapping[str, Any], *, same_as_last: str, history: list[Champion
         return Verdict(same_as_last or "rejected", reasons)
     if champion and champion.sha256 == facts["candidate_sha256"]:
         return Verdict("succeeded", (*reasons, "The same model is the champion already."))
-    held = replay(history).held
-    if facts["candidate_sha256"] in {former.sha256 for former in history if former.version in held}:
+    if facts["candidate_sha256"] in find_held(history):
         why = "Held since a rollback left it: only pinmill promote brings it back."
         return Verdict("succeeded", (*reasons, why))
     now = champion.version if champion else None
@@ -51,9 +53,23 @@ def judge(facts: Mapping[str, Any], *, same_as_last: str, history: list[Champion
     return Verdict("succeeded", reasons, move=True)
 
 
+def find_held(history: list[Champion]) -> set[str]:
+    """SHA-256 of the models that a rollback left."""
+    held = replay(history).held
+    return {former.sha256 for former in history if former.version in held}
+
+
 def read_facts(board: Board, made: Mapping[str, str]) -> Mapping[str, Any]:
     """The facts of a metrics pin, given as {name, version, …}."""
     return board.pin(made["name"], made["version"]).facts
+
+
+def tell_given(work: Work) -> list[str]:
+    """What a reader of scores must know of a model that was given, unless it was trained on this very data."""
+    if not work.plan.model:
+        return []
+    trained = read_input(work.project.board.pin(f"{work.plan.workflow}-model", work.plan.model).lineage, "data")
+    return [] if trained and trained == (work.record.output("data") or {}).get("sha256") else [GIVEN]
 
 
 def repeats(made: Mapping[str, str], last: RunRecord | None) -> bool:
@@ -78,11 +94,14 @@ def settle(work: Work) -> None:
         work.save(place(work, record, rendered, shows=None).end("succeeded", now_utc()))
         return
     facts, history, run = read_facts(board, made), read_history(board, workflow), work.record.run
+    facts = {**facts, "reasons": [*facts["reasons"], *tell_given(work)]}
     same = work.last.status if work.last and repeats(made, work.last) else ""
     verdict = judge(facts, same_as_last=same, history=history)
     champion = history[-1] if history else None
     is_champion = champion is not None and champion.sha256 == facts["candidate_sha256"]
     outcome = tell_outcome(verdict.status, move=verdict.move, is_champion=is_champion)
+    if same == "succeeded" and not is_champion and facts["candidate_sha256"] not in find_held(history):
+        outcome = SINCE
     record = replace(work.record, candidate=facts["candidate"], reasons=verdict.reasons, outcome=outcome)
     stays = champion.version if is_champion and verdict.status == "succeeded" else None
     shows = facts["candidate"] if verdict.move else stays
