@@ -1,0 +1,276 @@
+"""The OpenAPI 3.1 document of a service, from its notebook's prose and the prototype, and the page that shows it.
+
+The page is Swagger UI, served whole from here: it asks no other host for anything.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from pinmill.endpoint import Endpoint
+from pinmill.problem import MEDIA_TYPE
+from pinmill.rows import NOT_BLANK, describe_schema
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+JSON = "application/json"
+MEDIA = re.compile(r"\b(?:text|image|application)/[\w.+-]+")
+ALWAYS = (400, 401, 405, 408, 429, 431, 500, 503)  # what any request may get
+OF_CELL = (403, 404, 409, 413, 415, 422, 504)
+OF_ROWS = (403, 404, 413, 415, 422, 504)
+WHY = {
+    400: "The request is malformed: its head, an option or the JSON of its body.",
+    401: "No token, or none that is valid: send `Authorization: Bearer …`.",
+    403: "The token's role is too small for this.",
+    404: "There is nothing of that name, path or version.",
+    405: "The path does not answer this method.",
+    408: "The request did not arrive in time.",
+    409: "Somebody else was first, or it cannot be done now.",
+    413: "The body is too large, or has too many rows.",
+    415: "The body has another media type than the one expected.",
+    422: "The body does not fit: `errors` names each row and field.",
+    429: "Too many requests with this token: wait as long as `Retry-After` says.",
+    431: "The request line and headers are too large.",
+    500: "The cell or the model failed.",
+    503: "Not now: no champion can be served, or too much waits.",
+    504: "No answer within the deadline.",
+}
+TEXT, FLAG = {"type": "string"}, {"type": "boolean", "default": False}
+OPTIONS = {  # in the query string: schema and meaning
+    "version": (TEXT, "Another version of the model than the champion; its first characters do."),
+    "echo_input": (FLAG, "Repeat each input in its item."),
+    "skip_cache": (FLAG, "Compute anew what is known."),
+    "explain": (FLAG, "Add what pushed each prediction."),
+    "filter": (TEXT, "Only what has this text in the name of its metric, class or slice."),
+    "format": (TEXT | {"enum": ["json", "html"], "default": "json"}, "The form of the answer."),
+    "note": (TEXT | {"maxLength": 500}, "What is worth knowing of the model."),
+    "hours": ({"type": "integer", "minimum": 1, "maximum": 720, "default": 24}, "How far back to go [h]."),
+}
+SCORING = ("echo_input", "skip_cache", "version", "explain")  # options of every endpoint that scores rows
+ITEM = {
+    "type": "object",
+    "properties": {
+        "label": {"description": "The most probable label, in its own type; amounts have none."},
+        "value": {"type": "number", "description": "The probability of the label, or the amount."},
+        "probability": {"type": "object", "additionalProperties": {"type": "number"}},
+        "explanation": {"type": ["array", "null"], "items": {"type": "object"}, "description": "Largest first."},
+        "version": TEXT | {"description": "The version of the model."},
+        "from_cache": {"type": "boolean"},
+        "input": {"description": "The input, with `echo_input`."},
+        "error": TEXT | {"description": "Why the model failed on this row alone."},
+    },
+    "anyOf": [{"required": ["value"]}, {"required": ["error"]}],
+}
+PROBLEM = {
+    "type": "object",
+    "description": "Problem details, RFC 9457.",
+    "properties": {
+        "type": TEXT,
+        "title": TEXT,
+        "status": {"type": "integer"},
+        "detail": TEXT,
+        "instance": TEXT | {"description": "The id of the request, as in `X-Request-Id`."},
+        "errors": {
+            "type": "array",
+            "description": "All violations; row 0 is the first.",
+            "items": {"type": "object", "properties": {"row": {"type": "integer"}, "field": TEXT, "problem": TEXT}},
+        },
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+CHAMPION = {
+    "type": "object",
+    "properties": {
+        "version": TEXT | {"description": "The version to promote."},
+        "action": {"const": "rollback", "description": "Instead of a version: go back to the one before."},
+        "why": TEXT | {"minLength": 1},
+        "override": {"type": "boolean", "description": "Although it failed the gate, or lacks it."},
+    },
+    "required": ["why"],
+    "oneOf": [{"required": ["version"]}, {"required": ["action"]}],
+}
+BODIES = {"PUT /models/champion": CHAMPION}  # what a cell takes that writes; of others nothing is known
+HEADERS = {
+    "X-Request-Id": {"schema": TEXT, "description": "The id of the request, for `pinmill trace`."},
+    "X-Model-Version": {"schema": TEXT, "description": "The version of the model that was asked."},
+}
+READY = {"type": "object", "properties": {"status": {"const": "ready"}, "version": TEXT}, "required": ["status"]}
+CALL = {"type": "object", "properties": {"time": TEXT, "caller": TEXT, "status": {"type": "integer"}}}
+CREATED = {"type": "object", "properties": {"version": TEXT, "run": TEXT}, "required": ["version"]}
+OWN = (  # what the gateway answers itself: method, path, role, summary, description, options, media type, schema
+    ("GET", "/ping", "any", "Alive?", "Answers as long as the gateway lives.", (), JSON, {"type": "object"}),
+    ("GET", "/ready", "any", "Ready?", "Answers 200 when a kernel holds a verified champion.", (), JSON, READY),
+    ("POST", "/models", "modeller", "Upload a candidate",
+     "The body is a model in skops format. It is checked, kept and evaluated; never is a pickle loaded.",
+     ("note",), JSON, CREATED),
+    ("GET", "/recent-log", "scorer", "Recent calls", "Your own calls, of an admin all, the oldest first.",
+     ("hours",), JSON, {"type": "array", "items": CALL}),
+    ("GET", "/metrics", "any", "Metrics", "For Prometheus: from the machine itself, or with the role `admin`.",
+     (), "text/plain", TEXT),
+    ("GET", "/openapi.json", "any", "This document", "What is answered here, in OpenAPI 3.1.", (), JSON,
+     {"type": "object"}),
+    ("GET", "/docs", "any", "This page", "The document as a page to try it out.", (), "text/html", TEXT),
+)  # fmt: skip
+OURS = {"docs.js": "text/javascript", "docs.css": "text/css"}
+THEIRS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon-32x32.png": "image/png"}
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def write_openapi(
+    endpoints: Sequence[Endpoint], *, prototype: Mapping[str, Mapping], workflow: str, version: str, title: str
+) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of a service: its notebook's `endpoints`, and what the gateway answers itself.
+
+    `version` is that of the model; an empty `prototype` means that there is none yet, so that any row may fit. Options
+    of a cell are its tags `arg-…`, and those of OPTIONS that its prose writes as code; media types other than JSON are
+    those that its source or prose names.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    rows = {endpoint.path: endpoint for endpoint in endpoints if endpoint.row_wise}
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _describe_cell(endpoint, rows, prototype)
+    for method, path, role, summary, description, options, media, schema in OWN:
+        about = _describe(method, path, role, summary, description, [_describe_option(name) for name in options])
+        status, more = ("201", (403, 409, 413, 415, 422)) if method == "POST" else ("200", (403, 422))
+        about["responses"] = _list_responses(status, {media: {"schema": schema}}, more if role != "any" else (403,))
+        if method == "POST":
+            file = {"type": "string", "format": "binary"}
+            about["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": file}}}
+        paths.setdefault(path, {})[method.lower()] = about | {"tags": ["service"]}
+    record = describe_schema(prototype) if prototype else {"description": "A row; there is no model yet."}
+    problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}, "headers": HEADERS}
+    wait = {"Retry-After": {"schema": TEXT, "description": "Seconds to wait."}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": title or workflow,
+            "version": version,
+            "description": f"The model of the workflow `{workflow}`, as its notebook serves it. "
+            "**Authorize** takes a token, which stays in this page until it is left.",
+        },
+        "tags": [{"name": name} for name in ("predictions", "notebook", "service")],
+        "paths": paths,
+        "components": {
+            "schemas": {"Row": record, "Item": ITEM, "Problem": PROBLEM},
+            "responses": {
+                str(status): problem
+                | {"description": f"{HTTPStatus(status).phrase}. {why}"}
+                | ({"headers": HEADERS | wait} if status in (429, 503) else {})
+                for status, why in WHY.items()
+            },
+            "securitySchemes": {"bearerAuth": {"type": "http", "scheme": "bearer", "description": WHY[401]}},
+        },
+    }
+
+
+def _describe_cell(endpoint: Endpoint, rows: Mapping[str, Endpoint], prototype: Mapping) -> dict[str, Any]:
+    """The operation of an endpoint of the notebook."""
+    cell = rows.get(endpoint.of or endpoint.path) if endpoint.of or endpoint.row_wise else None
+    said = [name for name in OPTIONS if re.search(rf"`\??{name}(=[^`]*)?`", endpoint.description)]
+    names = dict.fromkeys([*SCORING, *cell.args] if cell else [*endpoint.args, *said])
+    parameters = [_describe_option(name) for name in names]
+    about = _describe(endpoint.method, endpoint.path, endpoint.role, endpoint.summary, endpoint.description, parameters)
+    if cell:
+        taken, answer = _describe_rows(endpoint.shape, prototype)
+        if endpoint.method == "GET":
+            about["parameters"].append({"name": "input", "in": "query", "required": True, **_describe_input(prototype)})
+        else:
+            about["requestBody"] = {"required": True, "content": {JSON: taken}}
+        responses = _list_responses("200", {JSON: {"schema": answer}}, OF_ROWS)
+        return about | {"tags": ["predictions"], "responses": responses}
+    if endpoint.method in ("POST", "PUT"):
+        content = {JSON: {"schema": BODIES.get(endpoint.name, {})}}
+        about["requestBody"] = {"required": endpoint.name in BODIES, "content": content}
+    named = MEDIA.findall(f"{endpoint.source}\n{endpoint.info}\n{endpoint.description}")
+    content = {media: {"schema": {} if media == JSON else TEXT} for media in dict.fromkeys([JSON, *named])}
+    is_fixed = endpoint.method == "GET" or not endpoint.info
+    return about | {"tags": ["notebook"], "responses": _list_responses("200" if is_fixed else "2XX", content, OF_CELL)}
+
+
+def _describe(
+    method: str, path: str, role: str, summary: str, description: str, parameters: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What all operations have in common."""
+    words = path.strip("/").replace("{", "by-").replace("}", "").replace("/", "_")
+    names = re.findall(r"{(\w+)}", path)
+    inside = [{"name": name, "in": "path", "required": True, "schema": TEXT | {"minLength": 1}} for name in names]
+    needed = "Needs no token." if role == "any" else f"Needs the role `{role}`."
+    return {
+        "operationId": f"{method.lower()}_{words or 'root'}",
+        "summary": summary or f"{method} {path}",
+        "description": f"{description}\n\n{needed}".strip(),
+        "parameters": [*inside, *parameters],
+        "security": [{}, {"bearerAuth": []}] if role == "any" else [{"bearerAuth": []}],
+    }
+
+
+def _describe_option(name: str) -> dict[str, Any]:
+    """A parameter in the query string."""
+    schema, meaning = OPTIONS.get(name, (TEXT, ""))
+    return {"name": name, "in": "query", "schema": schema, "description": meaning}
+
+
+def _describe_rows(shape: str, prototype: Mapping) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a row-wise endpoint takes, with examples, and the schema of what it answers."""
+    row, item = {"$ref": "#/components/schemas/Row"}, {"$ref": "#/components/schemas/Item"}
+    examples = describe_schema(prototype)["examples"] if prototype else []
+    rows, records = {"type": "array", "items": row}, [each for each in examples if isinstance(each, dict)]
+    alike = [each for each in examples if not isinstance(each, dict)] or records
+    if shape == "one":
+        return {"schema": row, "examples": _name_examples(examples)}, item
+    if shape == "vetiver":
+        predict = {"type": "object", "properties": {"predict": {"type": "array"}}, "required": ["predict"]}
+        body = {"anyOf": [rows, {"allOf": [row, {"type": "object"}]}]}
+        return {"schema": body, "examples": _name_examples([records, *records[:1]] if records else [])}, predict
+    return {"schema": rows, "examples": _name_examples([alike] if alike else [])}, {"type": "array", "items": item}
+
+
+def _describe_input(prototype: Mapping[str, Mapping]) -> dict[str, Any]:
+    """Schema of the row in an address: a text as it is where that is one, else a record as JSON."""
+    schema = describe_schema(prototype) if prototype else {}
+    if "anyOf" not in schema:
+        return {"content": {JSON: {"schema": {"$ref": "#/components/schemas/Row"}}}}
+    return {"schema": TEXT | {"pattern": NOT_BLANK}, "example": next(iter(schema["examples"]), "")}
+
+
+def _name_examples(values: Sequence[Any]) -> dict[str, Any]:
+    """Examples as OpenAPI has them, by number."""
+    return {f"example {number}": {"value": value} for number, value in enumerate(values, 1)}
+
+
+def _list_responses(status: str, content: Mapping[str, Any], more: Sequence[int]) -> dict[str, Any]:
+    """The answer that is hoped for, and the problems that can come instead."""
+    problems = {str(s): {"$ref": f"#/components/responses/{s}"} for s in sorted({*ALWAYS, *more})}
+    return {status: {"description": "Done.", "content": content, "headers": HEADERS}, **problems}
+
+
+def docs_routes() -> "list[Route]":
+    """The page /docs and the files that it needs, as routes of Starlette."""
+    from starlette.routing import Route
+
+    return [Route("/docs", _answer_file), Route("/docs/{name}", _answer_file)]
+
+
+def _answer_file(request: "Request") -> "Response":
+    """The page, or one of its files."""
+    from starlette.exceptions import HTTPException
+    from starlette.responses import Response
+
+    name = request.path_params.get("name", "docs.html")
+    media = {"docs.html": "text/html", **OURS, **THEIRS}.get(name)
+    if media is None:
+        raise HTTPException(404)
+    folder = files("swagger_ui") / "static" if name in THEIRS else files("pinmill") / "docs"
+    return Response((folder / name).read_bytes(), media_type=media, headers=PAGE_HEADERS)
