@@ -31,6 +31,7 @@ class Endpoint:
     row_wise: bool = False  # takes a list of rows, prints a list of the same length
     of: str = ""  # path of the row-wise cell that this one is another shape of
     shape: str = ""  # "one": a row for a list of one; "vetiver": {"predict": […]}
+    args: tuple[str, ...] = ()  # of a row-wise cell, names in the query string that are its own
     summary: str = ""  # the heading above the cell
     description: str = ""  # the prose above the cell
 
@@ -79,7 +80,7 @@ def braces(path: str) -> str:
 
 
 def read_facts(tags: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """What the tags of a cell say: role, row_wise, of, shape; and what is wrong with them."""
+    """What the tags of a cell say: role, row_wise, of, shape, args; and what is wrong with them."""
     values = {kind: [tag.removeprefix(kind) for tag in tags if tag.startswith(kind)] for kind in ("role-", "shape-")}
     problems = []
     for kind, known in (("role-", ROLES), ("shape-", SHAPES)):
@@ -89,7 +90,8 @@ def read_facts(tags: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     of = [tag.removeprefix("source:") for tag in tags if tag.startswith("source:")]
     facts = {"role": values["role-"][0]} if values["role-"] and not problems else {}
     shape = values["shape-"][0] if values["shape-"] and not problems else ""
-    return {**facts, "row_wise": "row-wise" in tags, "of": of[0] if of else "", "shape": shape}, problems
+    args = tuple(tag.removeprefix("arg-") for tag in tags if tag.startswith("arg-"))
+    return {**facts, "row_wise": "row-wise" in tags, "of": of[0] if of else "", "shape": shape, "args": args}, problems
 
 
 def describe_prose(text: str) -> Mapping[str, str]:

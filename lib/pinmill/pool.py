@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +26,7 @@ BOOT_SECONDS = 120.0  # to start a kernel and run the notebook's other cells
 LONGEST_PAUSE = 30.0  # s between two tries to start a kernel that does not start
 AHEAD_OF_TIME = "import pinmill.worker\nimport pinmill.scorer\nimport sklearn.pipeline"
 # One thread a kernel: batches are small, and threads that spin would take the gateway's core.
-THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,8 @@ class Link:
             self.hear(self, what.decode(), json.loads(value))
 
     def send(self, frames: Sequence[bytes]) -> None:
+        if self.socket.closed:  # it died just now: who waits for it is told by whoever watches it
+            return
         self.socket.send_multipart(frames, zmq.NOBLOCK)
         if self.socket.EVENTS & zmq.POLLIN:  # sending may have swallowed the sign that something arrived
             asyncio.get_running_loop().call_soon(self.read)
@@ -135,6 +136,8 @@ class Pool:
         self.version: str | None = None  # that every kernel is to serve
         self.problem = "no kernel has started yet"  # why none can answer
         self.restarts = 0
+        self.ready = asyncio.Event()  # set whenever a kernel becomes ready
+        self.began, self.fatal, self.hopeless = False, "", asyncio.Event()  # whether any kernel ever got ready
         self.tasks: list[asyncio.Task] = []
         self.waits: dict[tuple[Link, str], asyncio.Future[dict[str, Any]]] = {}
         self.context = zmq.Context()
@@ -158,6 +161,9 @@ class Pool:
         while True:
             await asyncio.sleep(pause)
             link = await self.boot()
+            if link is None and not self.began:
+                self.fatal = self.problem
+                self.hopeless.set()
             if link is None:
                 pause = min(LONGEST_PAUSE, 2 * pause + 1)
                 continue
@@ -196,6 +202,8 @@ class Pool:
         self.links.append(link)
         self.dispatcher.wires.append(link)
         self.dispatcher.pump()
+        self.began = True
+        self.ready.set()
         return link
 
     async def abandon(self, kernel: Kernel, link: Link | None) -> None:
@@ -274,11 +282,3 @@ class Pool:
                 if link in hung or not link.is_alive():
                     self.say(f"a kernel {'hangs' if link in hung else 'died'} and is replaced")
                     self.forget(link)
-
-
-def say(text: str) -> None:
-    """A line of the gateway's own log."""
-    from pinmill.store import stamp
-    from pinmill.version import now_utc
-
-    print(f"{stamp(now_utc())[:19]}Z {text}", file=sys.stderr, flush=True)

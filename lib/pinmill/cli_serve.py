@@ -1,0 +1,101 @@
+"""The command that serves a workflow's champion from the serving notebook."""
+
+import signal
+import socket
+from typing import Annotated
+
+import typer
+
+from pinmill.errors import ParameterError, RunError
+from pinmill.project import open_project
+from pinmill.terminal import Workflow
+
+app = typer.Typer()
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+GRACE = 30  # s that requests which were accepted have to be answered when the service is ended
+KEEP_ALIVE = 75  # s that an idle connection stays open: longer than a proxy in front keeps its own
+
+
+@app.command()
+def serve(
+    workflow: Workflow,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine only with tokens.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any that is free.", min=0, max=65535)] = 8080,
+    kernels: Annotated[int, typer.Option(help="Kernels that answer side by side.", min=1, max=64)] = 1,
+    deadline: Annotated[float, typer.Option(help="Seconds a request may take.", min=0.1, max=3600)] = 10.0,
+    max_body: Annotated[int, typer.Option(help="Bytes of the largest body.", min=1000, max=1_000_000_000)] = 2_000_000,
+    max_rows: Annotated[int, typer.Option(help="Rows of the largest call.", min=1, max=1_000_000)] = 10_000,
+    rate: Annotated[int, typer.Option(help="Requests a minute for each token; 0: no limit.", min=0)] = 0,
+    cache: Annotated[bool, typer.Option(help="Answer known inputs from the cache.")] = True,
+    allow_get: Annotated[bool, typer.Option(help="Allow GET /prediction, whose texts proxies log.")] = False,
+    trusted_proxy: Annotated[
+        list[str] | None, typer.Option(metavar="ADDRESS", help="A proxy whose X-Forwarded-For is believed; repeatable.")
+    ] = None,
+) -> None:
+    """Serve the champion over HTTP from notebooks/serve.ipynb, until it is ended with Ctrl-C or SIGTERM.
+
+    Example: pinmill serve docstrings --port 8080
+    """
+    project = open_project()
+    from pinmill.gateway import Gateway, Options
+    from pinmill.plan import make_plan
+    from pinmill.tokens import read_tokens
+
+    plan = make_plan(project, workflow, job="serve", assignments=[])
+    is_open = read_tokens(project.store).empty
+    if is_open and host not in LOOPBACK:
+        advice = "Make one first: pinmill token create NAME --role scorer"
+        raise ParameterError(f"--host {host}: without tokens only this machine is served. {advice}")
+    listening = open_socket(host, port)
+    options = Options(kernels, deadline, max_body, max_rows, rate=rate, cache=cache, allow_get=allow_get)
+    gateway = Gateway(project, plan, options)
+    whom = "this machine only, as there are no tokens; see: pinmill token create --help" if is_open else "with tokens"
+    print(f"{workflow}: http://{show_host(host)}:{listening.getsockname()[1]} ({whom})", flush=True)
+    run_server(gateway, listening, trusted_proxy or [])
+    if gateway.pool.fatal:
+        raise RunError(gateway.pool.fatal)
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket that is bound. Raises ParameterError when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        said = (error.strerror or str(error)).lower()
+        raise ParameterError(f"cannot listen on {host}, port {port}: {said}. Take another --port or --host.") from None
+    return listening
+
+
+def show_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def run_server(gateway: object, listening: socket.socket, trusted: list[str]) -> None:
+    """Serve until a signal comes, then answer what was accepted."""
+    import uvicorn
+
+    from pinmill.protocol import BoundedProtocol
+
+    config = uvicorn.Config(
+        gateway,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(trusted),
+        forwarded_allow_ips=trusted,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it is done: that is a good end
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,69 @@
+"""HTTP/1.1 as uvicorn speaks it, with bounds on what a client may send before a request is one."""
+
+import json
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from pinmill.problem import MEDIA_TYPE, Problem
+
+MOST_HEAD = 32_768  # bytes of request line and headers
+LOOK = 5.0  # s between two looks at a connection …
+LEAST = 1_024  # … in which at least so many bytes of an unfinished request must come
+MOST_CONNECTIONS = 2_000
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Refuses heads that are too large, requests that never end, malformed ones and too many connections."""
+
+    in_head, head, heard = False, 0, 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.look = self.loop.call_later(LOOK, self.look_again, 0, False)
+        self.in_head = True  # who connects is to ask something
+        if len(self.connections) > MOST_CONNECTIONS:
+            self.refuse(503, "There are too many connections. Try again in a moment.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.look.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self.heard += len(data)
+        self.head += len(data)
+        super().data_received(data)
+        if self.in_head and self.head > MOST_HEAD:
+            self.refuse(431, f"The request line and headers are more than {MOST_HEAD:,} bytes.")
+
+    def on_message_begin(self) -> None:
+        self.in_head, self.head = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        super().on_headers_complete()
+
+    def look_again(self, heard: int, waited: bool) -> None:
+        """Refuse a request that was unfinished at the last look and has hardly gone on."""
+        waits = self.in_head or (self.cycle is not None and self.cycle.more_body)
+        if waits and waited and self.heard - heard < LEAST and not self.transport.is_closing():
+            self.refuse(408, f"The request did not arrive: less than {LEAST:,} bytes of it in {LOOK:g} s.")
+            return
+        self.look = self.loop.call_later(LOOK, self.look_again, self.heard, waits)
+
+    def send_400_response(self, msg: str) -> None:
+        self.refuse(400, msg)
+
+    def refuse(self, status: int, detail: str) -> None:
+        """Answer with a problem and close; the application, if it was asked, learns that nobody listens."""
+        body = json.dumps(Problem(status, detail).body()).encode()
+        head = f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        if not (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
+            self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        if self.cycle:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()

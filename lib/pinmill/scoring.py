@@ -1,0 +1,227 @@
+"""Rows over HTTP: checked, looked up, gathered into batches, and given back in the shape that was asked for."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pinmill.cache import Cache, make_key
+from pinmill.calls import Writer
+from pinmill.dispatch import Dispatcher
+from pinmill.endpoint import Endpoint
+from pinmill.errors import did_you_mean
+from pinmill.problem import Problem
+from pinmill.rows import check_rows, hash_input
+from pinmill.served import Models, Served
+from pinmill.store import CALLS
+from pinmill.traffic import Traffic
+from pinmill.visit import Visit, parse_json
+
+ENCODE = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+OPTIONS = ("echo_input", "skip_cache", "version", "explain")  # in the query string of every row-wise endpoint
+TRUTH = {"true": True, "1": True, "": True, "false": False, "0": False}
+FAILED = b'{"error": "The model could not score this row."'
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a call asks for beside its rows."""
+
+    echo: bool = False
+    skip_cache: bool = False
+    version: str = ""
+    args: Mapping[str, list[str]] = field(default_factory=dict)  # what the cell is told
+
+
+PLAIN = Options()
+
+
+def read_options(given: Mapping[str, list[str]], own: Sequence[str]) -> Options:
+    """The options of a call. Raises Problem (422) with all that is wrong; `own` are the cell's."""
+    if not given:
+        return PLAIN
+    known = (*OPTIONS, *own)
+    errors = [
+        {"field": name, "problem": f"is no option here.{did_you_mean(name, known)}".removesuffix(".")}
+        for name in given
+        if name not in known
+    ]
+    flags = {name: given[name][-1].lower() for name in ("echo_input", "skip_cache", "explain") if name in given}
+    errors += [
+        {"field": name, "problem": f"{value[:40]!r} is neither true nor false"}
+        for name, value in flags.items()
+        if value not in TRUTH
+    ]
+    if errors:
+        raise Problem(422, "the options in the address are wrong", errors=errors)
+    said = {name: TRUTH[value] for name, value in flags.items()}
+    args = {name: given[name] for name in own if name in given} | ({"explain": ["true"]} if said.get("explain") else {})
+    version = given["version"][-1] if "version" in given else ""
+    return Options(said.get("echo_input", False), said.get("skip_cache", False), version, args)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a call may ask of the service."""
+
+    body: int  # bytes
+    rows: int
+
+
+@dataclass(eq=False)
+class Scoring:
+    """Answers one endpoint that scores rows."""
+
+    endpoint: Endpoint  # as it was asked for
+    cell: Endpoint  # the row-wise cell behind it
+    limits: Limits
+    models: Models
+    dispatcher: Dispatcher
+    traffic: Traffic
+    writer: Writer | None  # None: nothing is logged
+    cache: Cache | None
+    workflow: str
+    log_inputs: bool
+
+    async def answer(self, visit: Visit) -> bytes:
+        """The body of the answer. Raises Problem."""
+        options = read_options(visit.read_options(), self.cell.args) if visit.scope["query_string"] else PLAIN
+        return await self.score(visit, options, await visit.read_json(self.limits.body))
+
+    async def answer_get(self, visit: Visit) -> bytes:
+        """The same for an input in the address."""
+        given = visit.read_options()
+        inputs = given.pop("input", [])
+        if len(inputs) != 1:
+            raise Problem(422, "GET needs one ?input=, a text or a JSON object")
+        value = parse_json(inputs[0].encode()) if inputs[0].lstrip().startswith("{") else inputs[0]
+        return await self.score(visit, read_options(given, self.cell.args), value)
+
+    async def score(self, visit: Visit, options: Options, body: Any) -> bytes:
+        """Check the rows, find or compute their items, and shape the answer."""
+        served = self.models.must_serve()
+        if options.version:
+            served = await self.models.find(options.version)
+        visit.version = served.version
+        values = self.list_values(body)
+        canonicals, errors = check_rows(values, served.check)
+        if errors:
+            count = len({error["row"] for error in errors})
+            raise Problem(422, f"{count} of {len(values)} rows do not fit what the model expects", errors=errors)
+        rows = [ENCODE(value) for value in values]
+        items, cached = await self.find_items(served, options, rows)
+        self.log(visit, canonicals, rows, items, cached)
+        return self.shape(served, options, rows, items, cached)
+
+    def list_values(self, body: Any) -> list[Any]:
+        """The rows in a body. Raises Problem (422)."""
+        if self.endpoint.shape == "one":
+            return [body]
+        if self.endpoint.shape == "vetiver" and isinstance(body, dict):
+            return [body]
+        if not isinstance(body, list):
+            raise Problem(422, "the body must be a JSON list of rows; for one row there is POST /prediction")
+        if len(body) > self.limits.rows:
+            raise Problem(422, f"{len(body):,} rows are too many for one call: send at most {self.limits.rows:,}")
+        return body
+
+    async def find_items(self, served: Served, options: Options, rows: list[str]) -> tuple[list[bytes], list[bool]]:
+        """The item of each row, and whether it was known; empty for a row that failed."""
+        known: dict[int, bytes] = {}
+        keys: list[str] = []
+        if self.cache is not None and not options.skip_cache:
+            keys = [make_key(served.version, self.cell.hash, options.args, row) for row in rows]
+            known = await self.look_up(keys)
+        todo = rows if not known else [row for place, row in enumerate(rows) if place not in known]
+        made = await self.compute(served, options, todo) if todo else []
+        if not known:
+            items, cached = made, [False] * len(rows)
+        else:
+            fresh = iter(made)
+            items = [known[place] if place in known else next(fresh) for place in range(len(rows))]
+            cached = [place in known for place in range(len(rows))]
+        for key, item, was in zip(keys, items, cached, strict=False):
+            if not was and is_good(item):
+                self.cache.put(key, served.version, item.decode())
+        self.traffic.rows[self.endpoint.name, "cache"] += len(known)
+        self.traffic.rows[self.endpoint.name, "model"] += len(made)
+        return items, cached
+
+    async def look_up(self, keys: Sequence[str]) -> dict[int, bytes]:
+        """The items that memory or the store has, by place."""
+        found = {place: item for place, key in enumerate(keys) if (item := self.cache.get(key)) is not None}
+        if len(found) < len(keys):
+            stored = await asyncio.to_thread(self.cache.fetch, [k for n, k in enumerate(keys) if n not in found])
+            found |= {place: stored[key] for place, key in enumerate(keys) if key in stored}
+        return {place: item.encode() for place, item in found.items()}
+
+    async def compute(self, served: Served, options: Options, rows: list[str]) -> list[bytes]:
+        """The items of rows, from the kernels."""
+        args = json.dumps({"version": [served.version], **options.args}).encode() if options.args else served.args
+        parts = self.dispatcher.ask_rows(self.cell.name.encode(), args, rows)
+        if len(parts) == 1:
+            return await parts[0]
+        return [item for part in await asyncio.gather(*parts) for item in part]
+
+    def shape(self, served: Served, options: Options, rows: list[str], items: list[bytes], cached: list[bool]) -> bytes:
+        """The body of the answer. Raises Problem (500) for a failed row where the shape has no place for that."""
+        if self.endpoint.shape:
+            failed = [
+                {"row": n, "field": "", "problem": "could not be scored"} for n, i in enumerate(items) if not is_good(i)
+            ]
+            if failed:
+                raise Problem(
+                    500, "The model could not score " + ("this row." if len(rows) == 1 else "some rows."), errors=failed
+                )
+        if self.endpoint.shape == "vetiver":
+            parsed = [json.loads(item) for item in items]
+            return json.dumps({"predict": [each.get("label", each.get("value")) for each in parsed]}).encode()
+        told = [
+            finish(item, served.tail, was, row if options.echo else "")
+            for item, was, row in zip(items, cached, rows, strict=True)
+        ]
+        return told[0] if self.endpoint.shape == "one" else b"[" + b", ".join(told) + b"]"
+
+    def log(self, visit: Visit, canonicals: list[str], rows: list[str], items: list[bytes], cached: list[bool]) -> None:
+        """Have each row written to the call log."""
+        if self.writer is None:
+            return
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        took = round(1000 * (time.perf_counter() - visit.started), 3)
+        for place, (canonical, item) in enumerate(zip(canonicals, items, strict=True)):
+            self.writer.add(
+                CALLS,
+                {
+                    "workflow": self.workflow,
+                    "time": now,
+                    "version": visit.version,
+                    "endpoint": self.endpoint.name,
+                    "caller": visit.caller.name,
+                    "input_hash": hash_input(canonical),
+                    "status": 200 if is_good(item) else 500,
+                    "input": rows[place] if self.log_inputs else None,
+                    "output": item.decode() if is_good(item) else None,
+                    "milliseconds": took,
+                    "cached": cached[place],
+                    "request": visit.id,
+                    "row": place,
+                },
+            )
+
+
+def is_good(item: bytes) -> bool:
+    """Whether a row was scored."""
+    return bool(item) and not item.startswith(b'{"error"')
+
+
+def finish(item: bytes, tail: bytes, cached: bool, echo: str) -> bytes:
+    """An item with its version, whether it was known before, and its input where that is asked for."""
+    if item and not item.endswith(b"}"):
+        return item
+    head = item[:-1] if is_good(item) else FAILED
+    comma = b", " if len(head) > 1 else b""
+    shown = b', "input": ' + echo.encode() if echo else b""
+    return head + comma + tail + (b', "from_cache": true' if cached else b', "from_cache": false') + shown + b"}"

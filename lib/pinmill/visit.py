@@ -1,0 +1,108 @@
+"""One request as the gateway sees it: who asks, what was sent, and what is wrong with that."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pinmill.problem import Problem
+
+JSON_TYPES = {b"application/json", b""}
+READ_AWAY = 64_000_000  # bytes of a body too large that are read and dropped, so that its sender reads our answer
+IN_URL = ("token", "access_token", "api_key", "apikey", "authorization")  # names under which people send tokens
+URL_TOKEN = (
+    "a token in an address is refused: addresses stand in logs and histories, so revoke it. "
+    "Send a new one in the header Authorization: Bearer …"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks."""
+
+    name: str  # of the token; empty without one
+    role: str  # "" before a token was shown
+    address: str
+
+    def as_json(self) -> bytes:
+        """What a cell is told."""
+        return json.dumps({"name": self.name, "role": self.role or "any", "address": self.address}).encode()
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request and what becomes of it."""
+
+    scope: MutableMapping[str, Any]
+    receive: Callable[[], Awaitable[Mapping[str, Any]]]
+    id: str
+    headers: Mapping[bytes, bytes]
+    started: float  # s, of time.perf_counter
+    caller: Caller
+    endpoint: str = ""  # the annotation of what answers
+    version: str = ""  # of the model that answers
+
+    async def read_body(self, most: int) -> bytes:
+        """The whole body. Raises Problem: 413 beyond `most` bytes, 415 for a compressed one."""
+        if self.headers.get(b"content-encoding", b"identity") != b"identity":
+            raise Problem(415, "the body is compressed; send it as it is, without Content-Encoding")
+        message = await self.receive()
+        if message["type"] == "http.request" and not message["more_body"] and len(message["body"]) <= most:
+            return message["body"]
+        parts, size = [], 0
+        while message["type"] == "http.request":
+            size += len(message["body"])
+            if size <= most:
+                parts.append(message["body"])
+            elif size > READ_AWAY:
+                break
+            else:
+                parts.clear()
+            if not message["more_body"]:
+                break
+            message = await self.receive()
+        if message["type"] != "http.request":
+            raise Problem(400, "the connection ended before the body did")
+        if size > most:
+            close = {"Connection": "close"}
+            raise Problem(413, f"the body has more than {most:,} bytes; send fewer rows at a time", headers=close)
+        return b"".join(parts)
+
+    async def read_json(self, most: int) -> Any:
+        """The value in the body. Raises Problem: 415 unless it is called JSON, 400 unless it is; as read_body."""
+        content_type = self.headers.get(b"content-type", b"")
+        if content_type not in JSON_TYPES and content_type.split(b";")[0].strip().lower() not in JSON_TYPES:
+            raise Problem(415, "the body must be JSON: send Content-Type: application/json")
+        return parse_json(await self.read_body(most))
+
+    def read_options(self) -> dict[str, list[str]]:
+        """The query string. Raises Problem (400) when it holds a token: an address stands in logs and histories."""
+        query = self.scope["query_string"]
+        if not query:
+            return {}
+        options: dict[str, list[str]] = {}
+        try:
+            for name, value in parse_qsl(
+                query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100
+            ):
+                options.setdefault(name, []).append(value)
+        except (UnicodeDecodeError, ValueError):
+            raise Problem(400, "the query string is not UTF-8, or has more than 100 parts") from None
+        if any(name.lower() in IN_URL or each.startswith("pinmill_") for name in options for each in options[name]):
+            raise Problem(400, URL_TOKEN)
+        return options
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text. Raises Problem (400) that says where it is none."""
+    try:
+        return json.loads(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise Problem(400, f"the body is not UTF-8 (byte {error.start})") from None
+    except RecursionError:
+        raise Problem(400, "the body is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise Problem(400, f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+    except ValueError:  # a number of more digits than Python converts
+        raise Problem(400, "the body holds a number that is too long") from None
