@@ -6,11 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
+import psutil
 import pytest
 
 if TYPE_CHECKING:
@@ -97,6 +100,59 @@ class Workplace:
         """The same project, with all its outputs, in another folder."""
         shutil.copytree(self.root, target, symlinks=True)
         return Workplace(target)
+
+
+@dataclass(frozen=True)
+class Server:
+    """`pinmill serve` as a process of its own, on a free port."""
+
+    process: subprocess.Popen
+    url: str
+    log: Path  # what it said on both outputs
+    client: httpx.Client
+
+    def ask(self, method: str, path: str, value: object = None, **options: Any) -> httpx.Response:
+        """The answer to one request; `value` is sent as JSON."""
+        return self.client.request(method, path, **({} if value is None else {"json": value}), **options)
+
+    def wait_until(self, holds: Callable[[], bool], *, seconds: float = 30.0) -> None:
+        """Wait for something to become true; fail the test, showing the log, when it does not."""
+        end = time.monotonic() + seconds
+        while not holds():
+            assert self.process.poll() is None, f"the service ended\n{self.log.read_text()}"
+            assert time.monotonic() < end, f"not within {seconds} s\n{self.log.read_text()}"
+            time.sleep(0.02)
+
+    def is_ready(self) -> bool:
+        """Whether a kernel holds a verified champion."""
+        return self.ask("GET", "/ready").status_code == 200
+
+    def kernels(self) -> list[int]:
+        """The process ids of its kernels."""
+        found = psutil.Process(self.process.pid).children()
+        return [child.pid for child in found if "ipykernel_launcher" in child.cmdline()]
+
+    def stop(self) -> int:
+        """End it as systemd would; its exit code."""
+        self.client.close()
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+def start_server(workplace: Workplace, workflow: str, *words: str, ready: bool = True, **environ: str) -> Server:
+    """Start `pinmill serve WORKFLOW` on a free port and, unless not `ready`, wait until it can answer."""
+    log = workplace.root.parent / f"serve-{len(list(workplace.root.parent.glob('serve-*')))}.log"
+    with log.open("wb") as output:
+        command = [PINMILL, "serve", workflow, "--port", "0", *words]
+        environment = workplace.environ(**environ)
+        process = subprocess.Popen(command, cwd=workplace.root, env=environment, stdout=output, stderr=output)
+    server = Server(process, "", log, httpx.Client(timeout=60))
+    server.wait_until(lambda: f"{workflow}: http://" in log.read_text())
+    url = log.read_text().partition(f"{workflow}: ")[2].split()[0]
+    server = Server(process, url, log, httpx.Client(base_url=url, timeout=60))
+    if ready:
+        server.wait_until(server.is_ready, seconds=60)
+    return server
 
 
 def make_texts(n: int, *, start: int = 0) -> str:
@@ -220,6 +276,30 @@ def trained(trained_once: Workplace, tmp_path: Path) -> Workplace:
 
 
 @pytest.fixture
+def serve(trained: Workplace) -> Iterator[Callable[..., Server]]:
+    """The function that starts `pinmill serve tiny` in a project of the test's own; all are ended afterwards."""
+    started: list[Server] = []
+
+    def start(*words: str, workplace: Workplace = trained, **options: Any) -> Server:
+        """A service that is ready, unless `ready=False`."""
+        started.append(start_server(workplace, "tiny", *words, **options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def served(trained_once: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service of `tiny` for a module's tests that change nothing of it."""
+    server = start_server(trained_once.copy(tmp_path_factory.mktemp("served") / "project"), "tiny")
+    yield server
+    assert server.stop() == 0, server.log.read_text()
+
+
+@pytest.fixture
 def small(tmp_path: Path) -> Workplace:
     """A fresh project of light stages, nothing run yet."""
     return make_small(tmp_path / "project")
@@ -260,6 +340,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         miss(f"the shared data sets are not at {folder}; set PINMILL_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def find_program() -> Callable[[str, str], str]:
+    """Where a program of a Debian package is; the test is missed, loudly, when it is absent."""
+
+    def find(name: str, package: str) -> str:
+        """The program's path, also among those for root."""
+        found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+        return found or miss(f"{name} is absent: apt-get install {package}")
+
+    return find
 
 
 @pytest.fixture(scope="session")
