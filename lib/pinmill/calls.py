@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from itertools import chain
@@ -24,7 +25,7 @@ BATCH = 5_000  # rows in one transaction: other writers get their turn between t
 TOGETHER = 50  # rows in one INSERT: more is not quicker, and the GIL is given up and taken back once for all of them
 REFUSED = (  # a row that no database takes, now or later, unlike a locked file or a full disk
     sql.exc.IntegrityError, sql.exc.DataError, sql.exc.InterfaceError, sql.exc.ProgrammingError,
-    UnicodeError, OverflowError, KeyError,
+    TypeError, ValueError, LookupError, OverflowError,
 )  # fmt: skip
 Row = tuple[sql.Table, Mapping[str, Any]]
 
@@ -38,10 +39,14 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self._store, self._rows, self._taken, self._room = store, deque[Row](), list[Row](), LIMIT
-        self.lost, self.failing, self._said = 0, "", -REMIND
+        self.failing, self._said, self._dropped, self._refused = "", -REMIND, 0, 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="call log", daemon=True)
         self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        return self._dropped + self._refused  # each counted by one thread only
 
     def add(self, table: sql.Table, row: Mapping[str, Any]) -> None:
         """Have `row` written soon: every column of `table` but `id`, those of JSON as JSON text or None.
@@ -51,7 +56,7 @@ class Writer:
         if len(self._rows) < self._room:
             self._rows.append((table, row))
         else:
-            self.lost += 1
+            self._dropped += 1
 
     def close(self, timeout: float = 10.0) -> None:
         """Write what is left, for at most `timeout` seconds; what is not written by then is lost, and said."""
@@ -59,7 +64,7 @@ class Writer:
         self._thread.join(timeout)
         left = len(self._rows) + len(self._taken)
         if left:
-            self._room, self.lost = 0, self.lost + left
+            self._room, self._dropped = 0, self._dropped + left
             self._say(f"{left} rows of the call log are lost: {self.failing or 'the store did not answer in time'}")
 
     def _work(self) -> None:
@@ -71,22 +76,30 @@ class Writer:
     def _flush(self) -> None:
         """Write all rows that wait now; at the first failure keep the rest for later."""
         self._taken += [self._rows.popleft() for _ in range(len(self._rows))]
+        self._room = LIMIT - len(self._taken)
         try:
             while self._taken:
-                self.lost += write_rows(self._store, self._taken[:BATCH])
+                if refused := write_rows(self._store, self._taken[:BATCH]):
+                    self._refused += refused
+                    self._remind(f"{refused} rows of the call log are lost: the database refuses what they hold")
                 del self._taken[:BATCH]
             if self.failing:
                 self._say(f"the call log is written again; {self.lost} rows were lost since the start")
             self.failing = ""
         except Exception as error:  # whatever it is: a thread that ended here would lose every later call
             self.failing = str(error) if isinstance(error, StoreError) else repr(error)
-            if time.monotonic() - self._said > REMIND:
-                self._said = time.monotonic()
-                self._say(f"the call log waits in memory ({len(self._taken)} rows, {self.lost} lost): {self.failing}")
+            self._store.close()  # the next flush opens the file anew, which may be another by then
+            self._remind(f"the call log waits in memory ({len(self._taken)} rows, {self.lost} lost): {self.failing}")
         self._room = LIMIT - len(self._taken)
 
+    def _remind(self, message: str) -> None:
+        if time.monotonic() - self._said > REMIND:
+            self._said = time.monotonic()
+            self._say(message)
+
     def _say(self, message: str) -> None:
-        print(f"pinmill: {message}", file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # the error output may lie on the same full disk, or be closed
+            print(f"pinmill: {message}", file=sys.stderr, flush=True)
 
 
 def write_rows(store: Store, rows: Sequence[Row]) -> int:
@@ -149,3 +162,11 @@ def read_calls(
         chosen &= CALLS.c.caller == caller
     query = sql.select(CALLS).where(chosen).order_by(CALLS.c.id).limit(limit)
     return [dict(row._mapping) for row in store.read(query)]
+
+
+def find_call(store: Store, request: str, *, limit: int) -> tuple[int, list[dict[str, Any]]]:
+    """How many rows the call of this id has in the log, and the first `limit` of them."""
+    of_call = CALLS.c.request == request
+    counted = store.read(sql.select(sql.func.count()).where(of_call))
+    rows = store.read(sql.select(CALLS).where(of_call).order_by(CALLS.c.row, CALLS.c.id).limit(limit))
+    return sum(n for (n,) in counted), [dict(row._mapping) for row in rows]

@@ -20,17 +20,21 @@ VERSION = "A model version (a unique beginning or end is enough), or: champion."
 
 @app.command()
 def trace(
-    version: Annotated[str, typer.Argument(help="A pin's version, or a run; a unique beginning or end is enough.")],
+    version: Annotated[
+        str, typer.Argument(help="A pin's version, a run (a unique part of either end will do), or a call's id.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Show everything that a version or a run came from, back to the source, and what became of it.
+    """Show everything that a version, a run or an answer came from, back to the source, and what became of it.
 
     Example: pinmill trace 0k3zz
+
+    Example: pinmill trace req-01jc3v8q5x7m
     """
     from pinmill.trace import read_trace
 
     found = read_trace(open_project(), version)
-    print_json(found) if as_json else print_tree(name_of(found) or found["run"], found)
+    print_json(found) if as_json else print_tree(name_of(found) or found.get("request") or found["run"], found)
 
 
 @app.command()

@@ -1,5 +1,6 @@
-"""What a pin or a run came from, all the way back to the source, and what became of it."""
+"""What a pin, a run or an answered call came from, all the way back to the source, and what became of it."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,14 +20,19 @@ ABOUT = """source source_sha256 rows train test split dropped annotations task t
 hyperparameters candidate"""  # of the facts of a pin, those that say what it is
 KEPT = "parameters seed git packages python platform cpu threads blas"  # of its lineage, as they stand there
 OUTSIDE_BOARD = ("source", "annotations")  # kinds of inputs that are no pins
+REQUEST = re.compile(r"req-[0-9a-z-]{8,40}")  # the id of a call
+ROWS = 20  # of a call that are shown
+NO_INPUTS = "only hashes of the inputs are kept; log_inputs: true in the params keeps the inputs of later calls"
 RECORDED = "run status job started ended champion_before champion_after reasons error warnings"  # of its run
 
 
 def read_trace(project: Project, given: str) -> dict[str, Any]:
-    """Everything that a pin version or a run came from; a unique beginning or end of its name is enough.
+    """Everything that a pin version or a run (a unique beginning or end is enough) or the answer to a call came from.
 
     What is gone or damaged is said in its place. Raises PinNotFoundError when nothing, or several, have that name.
     """
+    if REQUEST.fullmatch(given):
+        return trace_call(project, given)
     name, found = find_subject(project, given)
     return trace_pin(project, name, found) if VERSION.fullmatch(found) else trace_run(project, name, found)
 
@@ -104,6 +110,25 @@ def trace_run(project: Project, workflow: str, run: str) -> dict[str, Any]:
         "parameters": record.parameters,
         "notebooks": [tell_notebook(project, *notebook) for notebook in notebooks],
         "outputs": [trace_pin(project, pin["name"], pin["version"]) for pin in outputs],
+    }
+
+
+def trace_call(project: Project, request: str) -> dict[str, Any]:
+    """Who asked what, what was answered, and where the model that answered came from; the first ROWS rows of it."""
+    from pinmill.calls import find_call
+
+    n, rows = find_call(project.store, request, limit=ROWS)
+    if not rows:
+        reasons = "it came less than a second ago, was lost in a crash, or is of another project"
+        raise PinNotFoundError(f"no call in the log has the id {request!r}: {reasons}.")
+    first, of_row = rows[0], ("row", "status", "milliseconds", "cached", "input_hash", "input", "output")
+    version, hidden = first["version"], any(row["input"] is None and row["input_hash"] for row in rows)
+    return {
+        **{name: first[name] for name in ("request", "workflow", "time", "caller", "endpoint", "version")},
+        "inputs": NO_INPUTS if hidden else "",
+        "n": n,
+        "rows": [{name: row[name] for name in of_row} for row in rows],
+        "model": trace_pin(project, f"{first['workflow']}-model", version) if version else None,
     }
 
 
