@@ -146,12 +146,17 @@ def start_server(workplace: Workplace, workflow: str, *words: str, ready: bool =
         command = [PINMILL, "serve", workflow, "--port", "0", *words]
         environment = workplace.environ(**environ)
         process = subprocess.Popen(command, cwd=workplace.root, env=environment, stdout=output, stderr=output)
-    server = Server(process, "", log, httpx.Client(timeout=60))
-    server.wait_until(lambda: f"{workflow}: http://" in log.read_text())
-    url = log.read_text().partition(f"{workflow}: ")[2].split()[0]
-    server = Server(process, url, log, httpx.Client(base_url=url, timeout=60))
-    if ready:
-        server.wait_until(server.is_ready, seconds=60)
+    try:
+        server = Server(process, "", log, httpx.Client())
+        server.wait_until(lambda: f"{workflow}: http://" in log.read_text())
+        url = log.read_text().partition(f"{workflow}: ")[2].split()[0]
+        server = Server(process, url, log, httpx.Client(base_url=url, timeout=60))
+        if ready:
+            server.wait_until(server.is_ready, seconds=60)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     return server
 
 

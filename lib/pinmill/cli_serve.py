@@ -14,6 +14,7 @@ app = typer.Typer()
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 GRACE = 30  # s that requests which were accepted have to be answered when the service is ended
+BACKLOG = 2048  # connections that may wait to be taken
 KEEP_ALIVE = 75  # s that an idle connection stays open: longer than a proxy in front keeps its own
 
 
@@ -60,12 +61,13 @@ def serve(
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A socket that is bound. Raises ParameterError when the address cannot be had."""
+    """A socket that listens. Raises ParameterError when the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(BACKLOG)  # from now on callers wait, and are not refused
     except OSError as error:
         listening.close()
         said = (error.strerror or str(error)).lower()
@@ -93,6 +95,7 @@ def run_server(gateway: object, listening: socket.socket, trusted: list[str]) ->
         server_header=False,
         proxy_headers=bool(trusted),
         forwarded_allow_ips=trusted,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
