@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
 JSON = "application/json"
-MEDIA = re.compile(r"\b(?:text|image|application)/[\w.+-]+")
+MEDIA = re.compile(r"\b(?:text|image|application)/[\w+-]+(?:\.[\w+-]+)*")
 ALWAYS = (400, 401, 405, 408, 429, 431, 500, 503)  # what any request may get
 OF_CELL = (403, 404, 409, 413, 415, 422, 504)
 OF_ROWS = (403, 404, 413, 415, 422, 504)
@@ -40,6 +40,7 @@ WHY = {
     503: "Not now: no champion can be served, or too much waits.",
     504: "No answer within the deadline.",
 }
+TOKEN = "A token, as `pinmill token create` shows it once."
 TEXT, FLAG = {"type": "string"}, {"type": "boolean", "default": False}
 OPTIONS = {  # in the query string: schema and meaning
     "version": (TEXT, "Another version of the model than the champion; its first characters do."),
@@ -82,19 +83,16 @@ PROBLEM = {
         },
     },
     "required": ["type", "title", "status", "detail"],
+    "examples": [
+        {
+            "type": "about:blank",
+            "title": HTTPStatus(422).phrase,
+            "status": 422,
+            "detail": "1 of 4 rows do not fit what the model expects",
+            "errors": [{"row": 3, "field": "age", "problem": '"001" is a text, an integer was expected'}],
+        }
+    ],
 }
-CHAMPION = {
-    "type": "object",
-    "properties": {
-        "version": TEXT | {"description": "The version to promote."},
-        "action": {"const": "rollback", "description": "Instead of a version: go back to the one before."},
-        "why": TEXT | {"minLength": 1},
-        "override": {"type": "boolean", "description": "Although it failed the gate, or lacks it."},
-    },
-    "required": ["why"],
-    "oneOf": [{"required": ["version"]}, {"required": ["action"]}],
-}
-BODIES = {"PUT /models/champion": CHAMPION}  # what a cell takes that writes; of others nothing is known
 HEADERS = {
     "X-Request-Id": {"schema": TEXT, "description": "The id of the request, for `pinmill trace`."},
     "X-Model-Version": {"schema": TEXT, "description": "The version of the model that was asked."},
@@ -148,7 +146,10 @@ def write_openapi(
         if method == "POST":
             file = {"type": "string", "format": "binary"}
             about["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": file}}}
-        paths.setdefault(path, {})[method.lower()] = about | {"tags": ["service"]}
+        is_open = role == "any" and path != "/metrics"  # a token changes nothing
+        paths.setdefault(path, {})[method.lower()] = (
+            about | {"tags": ["service"]} | ({"security": []} if is_open else {})
+        )
     record = describe_schema(prototype) if prototype else {"description": "A row; there is no model yet."}
     problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}, "headers": HEADERS}
     wait = {"Retry-After": {"schema": TEXT, "description": "Seconds to wait."}}
@@ -170,7 +171,7 @@ def write_openapi(
                 | ({"headers": HEADERS | wait} if status in (429, 503) else {})
                 for status, why in WHY.items()
             },
-            "securitySchemes": {"bearerAuth": {"type": "http", "scheme": "bearer", "description": WHY[401]}},
+            "securitySchemes": {"bearerAuth": {"type": "http", "scheme": "bearer", "description": TOKEN}},
         },
     }
 
@@ -191,12 +192,21 @@ def _describe_cell(endpoint: Endpoint, rows: Mapping[str, Endpoint], prototype: 
         responses = _list_responses("200", {JSON: {"schema": answer}}, OF_ROWS)
         return about | {"tags": ["predictions"], "responses": responses}
     if endpoint.method in ("POST", "PUT"):
-        content = {JSON: {"schema": BODIES.get(endpoint.name, {})}}
-        about["requestBody"] = {"required": endpoint.name in BODIES, "content": content}
+        schemas = _describe_bodies().get(endpoint.name, [])
+        content = {JSON: {"schema": {"anyOf": schemas} if schemas else {}}}
+        about["requestBody"] = {"required": bool(schemas), "content": content}
     named = MEDIA.findall(f"{endpoint.source}\n{endpoint.info}\n{endpoint.description}")
     content = {media: {"schema": {} if media == JSON else TEXT} for media in dict.fromkeys([JSON, *named])}
     is_fixed = endpoint.method == "GET" or not endpoint.info
     return about | {"tags": ["notebook"], "responses": _list_responses("200" if is_fixed else "2XX", content, OF_CELL)}
+
+
+def _describe_bodies() -> dict[str, list[dict[str, Any]]]:
+    """The JSON Schemas of what the cells that write take, by method and path; of other cells nothing is known."""
+    from pinmill.actions import Promotion, Rollback, Start
+
+    kinds = {"PUT /models/champion": (Promotion, Rollback), "POST /runs": (Start,)}
+    return {name: [kind.model_json_schema() for kind in taken] for name, taken in kinds.items()}
 
 
 def _describe(

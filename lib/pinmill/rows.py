@@ -23,9 +23,8 @@ from pinmill.errors import DataError, describe_problems, did_you_mean
 MOST_LISTED = 100  # violations that are told one by one
 LONGEST_SHOWN = 40  # characters of a value in a violation
 LARGEST = 2**53 - 1  # of whole numbers: all up to here are exact as floats
-TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d(?::\d\d){0,2})(?:(?<=:\d\d:\d\d)\.(\d+))? ?(Z|[+-]\d\d(?::?\d\d)?)?)?"
-)
+DAY, CLOCK, ZONE = r"(\d{4}-\d\d-\d\d)", r"(\d\d(?::\d\d){0,2})(?:(?<=:\d\d:\d\d)\.(\d+))?", r"(Z|[+-]\d\d(?::?\d\d)?)"
+TIME = re.compile(f"{DAY}(?:[T ]{CLOCK}(?: ?{ZONE})?)?", re.ASCII)
 DIGITS = {"s": 0, "ms": 3, "us": 6}  # of a second, by the unit of a dtype; else 9
 NANOSECOND_YEARS = range(1678, 2262)  # whole years that 64 bits of nanoseconds hold
 FLOATS = {"float16": ("e", 65504.0), "float32": ("f", (2 - 2**-23) * 2.0**127)}  # code of `struct`, and largest
@@ -46,8 +45,11 @@ class RowError(DataError):
     """A row that does not fit: `problems` holds (field, problem) for each violation, `known` the model's columns."""
 
     def __init__(self, problems: Sequence[tuple[str, str]], known: Collection[str] = ()) -> None:
-        super().__init__(describe_problems("the row", [f"{field} {problem}".strip() for field, problem in problems]))
+        super().__init__(problems, known)
         self.problems, self.known = problems, known
+
+    def __str__(self) -> str:
+        return describe_problems("the row", [f"{field} {problem}".strip() for field, problem in self.problems])
 
 
 def make_checker(prototype: Mapping[str, Mapping]) -> Callable[[Any], str]:
@@ -178,11 +180,8 @@ def _make_reader(entry: Mapping) -> Callable[[Any], str]:
     else:
         low, high = _find_bounds(entry)
         code = FLOATS.get(dtype.lower(), ("d",))[0]
-        read = (
-            partial(_read_integer, low=low, high=high)
-            if kind == "integer"
-            else partial(_read_number, high=high, code=code)
-        )
+        is_whole = kind == "integer"
+        read = partial(_read_integer, low=low, high=high) if is_whole else partial(_read_number, high=high, code=code)
     # A text that 01-prepare filled is never nullable, so null is null here as there.
     return (lambda value: "null" if value is None else read(value)) if entry["nullable"] else read
 
@@ -190,8 +189,10 @@ def _make_reader(entry: Mapping) -> Callable[[Any], str]:
 def _read_text(value: Any, *, may_be_blank: bool) -> str:
     if type(value) is not str:
         raise ValueError(_describe(value))
-    value.encode()  # half of a surrogate pair is a ValueError that says so
-    words = unicodedata.normalize("NFC", value).split()
+    if not value.isascii():
+        value.encode()  # half of a surrogate pair is a ValueError that says so
+        value = unicodedata.normalize("NFC", value)
+    words = value.split()
     if not words and not may_be_blank:
         raise ValueError(f"{_show(value)} is blank")
     return encode_basestring(" ".join(words))
@@ -217,7 +218,7 @@ def _read_number(value: Any, *, high: float, code: str) -> str:
     if type(value) not in (int, float) or not -high <= value <= high:
         is_finite = type(value) is int or (type(value) is float and math.isfinite(value))
         raise ValueError(f"{_show(value)} is not in {-high:g} to {high:g}" if is_finite else _describe(value))
-    number = struct.unpack(code, struct.pack(code, value))[0]
+    number = float(value) if code == "d" else struct.unpack(code, struct.pack(code, value))[0]
     return str(int(number)) if number.is_integer() and abs(number) <= LARGEST else repr(number)
 
 
