@@ -43,9 +43,9 @@ CELLS = [
     Endpoint("POST", "/predict", "", "", "scorer", of="/predictions", shape="vetiver"),
     Endpoint("GET", "/", "", "", "any", summary="What runs here"),
     Endpoint("GET", "/args/{name}", "", "", "scorer"),
-    Endpoint("GET", "/model", "", "i", "scorer", description="With `?format=html` it is text/html."),
+    Endpoint("GET", "/model", "", "i", "scorer", description="With `?format=html` a drawing."),
     Endpoint("GET", "/performance", "", "i", "scorer", description="Option: `filter`."),
-    Endpoint("GET", "/models", "", "i", "scorer"),
+    Endpoint("GET", "/models", "", "i", "scorer", description="As text/csv."),
     Endpoint("PUT", "/models/champion", "", "i", "modeller"),
     Endpoint("POST", "/runs", "", "i"),
 ]
@@ -88,6 +88,7 @@ def test_prose_role_and_options_of_a_cell_are_told():
     assert names(paths["/prediction"]["get"]) == [*names(many), "input"]
     assert names(paths["/model"]["get"]) == ["format"]
     assert list(paths["/model"]["get"]["responses"]["200"]["content"]) == ["application/json", "text/html"]
+    assert list(paths["/models"]["get"]["responses"]["200"]["content"]) == ["application/json", "text/csv"]
     assert names(paths["/performance"]["get"]) == ["filter"]
     assert paths["/args/{name}"]["get"]["parameters"][0] | {"schema": 0} == {
         "name": "name", "in": "path", "required": True, "schema": 0,

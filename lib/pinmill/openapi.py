@@ -196,6 +196,7 @@ def _describe_cell(endpoint: Endpoint, rows: Mapping[str, Endpoint], prototype: 
         content = {JSON: {"schema": {"anyOf": schemas} if schemas else {}}}
         about["requestBody"] = {"required": bool(schemas), "content": content}
     named = MEDIA.findall(f"{endpoint.source}\n{endpoint.info}\n{endpoint.description}")
+    named += ["text/html"] * ("format" in names)
     content = {media: {"schema": {} if media == JSON else TEXT} for media in dict.fromkeys([JSON, *named])}
     is_fixed = endpoint.method == "GET" or not endpoint.info
     return about | {"tags": ["notebook"], "responses": _list_responses("200" if is_fixed else "2XX", content, OF_CELL)}
