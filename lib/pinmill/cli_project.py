@@ -105,7 +105,7 @@ def nginx(
     name: Annotated[str, typer.Option(help="The host name that clients use.")] = "model.example.org",
     certificate: Annotated[str, typer.Option(metavar="FILE", help="Default: /etc/ssl/certs/NAME.pem.")] = "",
     key: Annotated[str, typer.Option(metavar="FILE", help="Default: /etc/ssl/private/NAME.key.")] = "",
-    port: Port = 8000,
+    port: Port = 8080,
     force: Force = False,
 ) -> None:
     """Write a configuration of nginx for TLS in front of `pinmill serve`, without texts or tokens in its log.
@@ -127,7 +127,7 @@ def systemd(
     workflow: Workflow,
     output: Output = None,
     user: Annotated[str, typer.Option(help="Who it runs as; default: the owner of the project's folder.")] = "",
-    port: Port = 8000,
+    port: Port = 8080,
     force: Force = False,
 ) -> None:
     """Write a hardened unit of systemd that keeps `pinmill serve` running.
@@ -145,7 +145,7 @@ def systemd(
 
 
 @export.command()
-def docker(workflow: Workflow, output: Output = None, port: Port = 8000, force: Force = False) -> None:
+def docker(workflow: Workflow, output: Output = None, port: Port = 8080, force: Force = False) -> None:
     """Write a slim Dockerfile, and a .dockerignore beside it, for an image that runs `pinmill serve`.
 
     Example: pinmill export docker docstrings

@@ -205,14 +205,26 @@ def wait_ready(running: Running, text: Any, log: Path, *, until: float) -> None:
 
 
 def load(running: Running, connections: int, seconds: float, bodies: Path) -> dict[str, float]:
-    """Put a server under load by wrk: requests per second, p50 and p99 [ms]. A failed request ends the benchmark."""
+    """Put a server under load by wrk: requests/s, p50 and p99 [ms], processor time per request [µs].
+
+    A failed request ends the benchmark.
+    """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "-s", HERE / "post.lua"]
     target = [f"{running.address}{running.server.path}", "--", bodies]
+    before = read_busy(running.process)
     printed = run(*command, *target, folder=HERE, **running.server.environ)
-    result = json.loads(printed.strip().splitlines()[-1])
+    busy, result = read_busy(running.process) - before, json.loads(printed.strip().splitlines()[-1])
     if result["failed"] or not result["requests"]:
         sys.exit(f"{running.server.name}: {result['failed']} of {result['requests']} requests failed:\n{printed}")
-    return result | {"rate": result["requests"] / result["seconds"]}
+    more = {"rate": result["requests"] / result["seconds"], "busy": 1e6 * busy / result["requests"]}
+    return result | more
+
+
+def read_busy(process: subprocess.Popen) -> float:
+    """Processor time that a server and all processes below it took so far [s]."""
+    server = psutil.Process(process.pid)
+    times = [each.cpu_times() for each in (server, *server.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def write_bodies(server: Server, texts: Sequence[Any]) -> Path:
@@ -307,12 +319,16 @@ def measure_speed(
 
 def render_results(results: Results) -> str:
     """The results as a Markdown table."""
-    lines = ["| server | connections | requests/s | least–most | p50 [ms] | p99 [ms] |", "|---|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| server | connections | requests/s | least–most | p50 [ms] | p99 [ms] | processor [µs/request] |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
     for (name, connections), found in results.items():
         rates = [each["rate"] for each in found]
-        p50, p99 = (median(each[key] for each in found) for key in ("p50", "p99"))
+        p50, p99, busy = (median(each[key] for each in found) for key in ("p50", "p99", "busy"))
         spread = f"{min(rates):,.0f}–{max(rates):,.0f}"
-        lines.append(f"| {name} | {connections} | {median(rates):,.0f} | {spread} | {p50:.2f} | {p99:.2f} |")
+        shown = f"{median(rates):,.0f} | {spread} | {p50:.2f} | {p99:.2f} | {busy:,.0f}"
+        lines.append(f"| {name} | {connections} | {shown} |")
     return "\n".join(lines)
 
 
