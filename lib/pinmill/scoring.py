@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from pinmill.cache import Cache, make_key
@@ -22,7 +23,8 @@ from pinmill.visit import Visit, parse_json
 
 ENCODE = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 OPTIONS = ("echo_input", "skip_cache", "version", "explain")  # in the query string of every row-wise endpoint
-TRUTH = {"true": True, "1": True, "": True, "false": False, "0": False}
+TRUTH = {"true": True, "false": False}
+MANY = 500  # rows: more are checked beside the event loop, as they may take a second
 FAILED = b'{"error": "The model could not score this row."'
 
 
@@ -97,8 +99,7 @@ class Scoring:
         inputs = given.pop("input", [])
         if len(inputs) != 1:
             raise Problem(422, "GET needs one ?input=, a text or a JSON object")
-        value = parse_json(inputs[0].encode()) if inputs[0].lstrip().startswith("{") else inputs[0]
-        return await self.score(visit, read_options(given, self.cell.args), value)
+        return await self.score(visit, read_options(given, self.cell.args), read_input(inputs[0]))
 
     async def score(self, visit: Visit, options: Options, body: Any) -> bytes:
         """Check the rows, find or compute their items, and shape the answer."""
@@ -107,7 +108,8 @@ class Scoring:
             served = await self.models.find(options.version)
         visit.version = served.version
         values = self.list_values(body)
-        canonicals, errors = check_rows(values, served.check)
+        check = partial(check_rows, values, served.check)
+        canonicals, errors = check() if len(values) <= MANY else await asyncio.to_thread(check)
         if errors:
             count = len({error["row"] for error in errors})
             raise Problem(422, f"{count} of {len(values)} rows do not fit what the model expects", errors=errors)
@@ -210,6 +212,15 @@ class Scoring:
                     "row": place,
                 },
             )
+
+
+def read_input(text: str) -> Any:
+    """A record where the text is a JSON object, otherwise the text."""
+    try:
+        value = parse_json(text.encode())
+    except Problem:
+        return text
+    return value if isinstance(value, dict) else text
 
 
 def is_good(item: bytes) -> bool:
