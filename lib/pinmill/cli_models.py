@@ -9,7 +9,6 @@ import typer
 from pinmill.errors import ChampionError
 from pinmill.project import open_project
 from pinmill.terminal import AsJson, Workflow, format_metrics, print_json, print_table, tell_missing
-from pinmill.version import now_utc
 
 app = typer.Typer()
 
@@ -65,17 +64,12 @@ def promote_command(
 
     Example: pinmill promote docstrings 0k3zz --why "reviewed with the team"
     """
-    from pinmill.champion import promote, read_champion
+    from pinmill.actions import promote_model
     from pinmill.models import find_model, list_models
-    from pinmill.pages import publish_champion
 
     project = open_project()
-    model = find_model(list_models(project.board, workflow), version)
-    now = read_champion(project.board, workflow)
-    expected = now.version if now else None
-    signed = {"by": getpass.getuser(), "why": why, "when": now_utc(), "gate": model["gate"], "override": override}
-    promoted = promote(project.board, workflow, model["version"], expected=expected, **signed)
-    problems = publish_champion(project, workflow)
+    model, who = find_model(list_models(project.board, workflow), version), getpass.getuser()
+    promoted, problems = promote_model(project, workflow, model, by=who, why=why, override=override)
     print(f"{workflow}: champion is {promoted.version} (before: {promoted.previous or 'none'})")
     tell_missing(problems)
 
@@ -90,14 +84,12 @@ def rollback_command(
 
     Example: pinmill rollback docstrings --why "complaints since Monday"
     """
-    from pinmill.champion import rollback
+    from pinmill.actions import roll_back
     from pinmill.models import find_model, list_models
-    from pinmill.pages import publish_champion
 
     project = open_project()
     target = find_model(list_models(project.board, workflow), to)["version"] if to else None
-    done = rollback(project.board, workflow, by=getpass.getuser(), why=why, to=target, when=now_utc())
-    problems = publish_champion(project, workflow)
+    done, problems = roll_back(project, workflow, by=getpass.getuser(), why=why, to=target)
     print(f"{workflow}: champion is {done.version}; {done.previous} is held")
     tell_missing(problems)
 

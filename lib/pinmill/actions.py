@@ -1,0 +1,247 @@
+"""What the writing cells of the serving notebook do: move the champion, start a run, and follow it."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from pinmill import champion
+from pinmill.champion import Champion
+from pinmill.errors import ChampionError, IntegrityError, PinmillError, PinNotFoundError, RunError
+from pinmill.lock import read_holder
+from pinmill.models import find_model, list_models
+from pinmill.pages import publish_champion
+from pinmill.plan import make_plan
+from pinmill.problem import Problem
+from pinmill.project import Project
+from pinmill.runs import RUN_ID, make_run_id, read_record
+from pinmill.version import now_utc
+
+if TYPE_CHECKING:
+    from pinmill.service import Response, Service
+
+Caller = Mapping[str, str] | None
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+FIXED = ("source", "query", "run")  # parameters that say what this machine reads and executes: not for callers
+OF_KERNEL = ("JPY_", "MPLBACKEND", "PINMILL_WARM", "OMP_NUM_", "OPENBLAS_NUM_", "MKL_NUM_")  # not for what it starts
+COMMAND = (sys.executable, "-P", "-c", "from pinmill.cli import main; main()", "run")
+TOLD = """run workflow job status started ended candidate champion_before champion_after reasons outcome error
+warnings"""  # of a run's record
+STAGE = ("stage", "status", "seconds")  # of a stage's
+
+
+class Body(BaseModel):
+    """What a caller may send; a value of another type is not converted, and nothing else may stand there."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Promotion(Body):
+    """PUT /models/champion: the version, which may be shortened, becomes the champion."""
+
+    version: Text
+    why: Text
+    override: bool = False
+
+
+class Rollback(Body):
+    """PUT /models/champion: back to the champion before this one, or to an earlier one."""
+
+    action: Literal["rollback"]
+    why: Text
+    to: Text | None = None
+
+
+class Start(Body):
+    """POST /runs: what `pinmill run` takes as --job, --set and --model."""
+
+    job: Text = "train"
+    set: dict[str, Any] = {}
+    model: Text | None = None
+
+
+def promote(service: "Service", request: str, caller: Caller) -> "Response":
+    """What moving the champion came to: the decision, and as `warnings` what is wrong with the champion's pages.
+
+    The body is a Promotion or a Rollback. Problems: 403 without a caller, 404 for an unknown version, 409 where that
+    cannot be (the gate did not pass it, somebody else was faster), 422 for another body.
+    """
+    from pinmill.service import respond
+
+    return respond(lambda: move_champion(service.run.project, service.workflow, request, caller))
+
+
+def start_run(service: "Service", request: str, caller: Caller) -> "Response":
+    """The id of a run that was started, and where to follow it; status 202.
+
+    The body is a Start. Problems: 403 without a caller, 409 while another run of the job is at work, 422 for another
+    body and for all that `pinmill run` refuses.
+    """
+    from pinmill.service import respond
+
+    return respond(lambda: begin_run(service, request, caller), status=202)
+
+
+def read_run(service: "Service", request: str) -> "Response":
+    """What a run does or did. Problem: 404."""
+    from pinmill.service import respond
+
+    return respond(lambda: tell_run(service.run.project, service.workflow, json.loads(request)["path"]["id"]))
+
+
+def promote_model(
+    project: Project, workflow: str, model: Mapping[str, Any], *, by: str, why: str, override: bool
+) -> tuple[Champion, list[str]]:
+    """Make a model, as `list_models` tells it, the champion; the decision, and what is wrong with its pages."""
+    now = champion.read_champion(project.board, workflow)
+    expected = now.version if now else None
+    signed = {"by": by, "why": why, "when": now_utc(), "gate": model["gate"], "override": override}
+    moved = champion.promote(project.board, workflow, model["version"], expected=expected, **signed)
+    return moved, publish_champion(project, workflow)
+
+
+def roll_back(project: Project, workflow: str, *, to: str | None, by: str, why: str) -> tuple[Champion, list[str]]:
+    """Go back to an earlier champion, by default the one before; as `promote_model`."""
+    moved = champion.rollback(project.board, workflow, by=by, why=why, to=to, when=now_utc())
+    return moved, publish_champion(project, workflow)
+
+
+def take_body(request: str, caller: Caller, kind: type[Body], other: type[Body] | None = None) -> Any:
+    """The body of a request that changes something, as `kind`, or as `other` where it names an action.
+
+    Raises Problem: 403 where nobody vouches for who asks, 422 with all that is wrong with the body.
+    """
+    if caller is None:
+        raise Problem(403, "only Pinmill's gateway can tell who asks: start it with `pinmill serve`, and show a token")
+    body = json.loads(request).get("body")
+    try:
+        return (other if other and isinstance(body, dict) and "action" in body else kind).model_validate(body)
+    except ValidationError as error:
+        found = [{"field": ".".join(map(str, each["loc"])), "problem": each["msg"]} for each in error.errors()]
+        raise Problem(422, "the body is not as expected", errors=found) from None
+
+
+def move_champion(project: Project, workflow: str, request: str, caller: Caller) -> dict[str, Any]:
+    """Promote or roll back as a request says; the answer. Raises Problem."""
+    asked = take_body(request, caller, Promotion, Rollback)
+    signed = {"by": caller["name"], "why": asked.why}
+    goes_back = isinstance(asked, Rollback)
+    named = asked.to if goes_back else asked.version
+    try:
+        model = find_model(list_models(project.board, workflow), named) if named else {}
+    except (ChampionError, PinNotFoundError) as error:
+        raise Problem(404, str(error)) from None
+    if not (goes_back or asked.override or model["gate"]):
+        raise Problem(409, tell_gate(model))
+    try:
+        if goes_back:
+            moved, problems = roll_back(project, workflow, to=model.get("version"), **signed)
+        else:
+            moved, problems = promote_model(project, workflow, model, override=asked.override, **signed)
+    except PinmillError as error:
+        raise Problem(409 if isinstance(error, ChampionError | IntegrityError) else 503, str(error)) from None
+    return asdict(moved) | {"warnings": [problem.replace(f"{project.root}/", "") for problem in problems]}
+
+
+def tell_gate(model: Mapping[str, Any]) -> str:
+    """Why a model may not be champion, and what to do about it."""
+    asked = f'POST /runs with {{"model": "{model["version"]}"}} asks it'
+    said = " ".join(["rejected it.", *model["reasons"]]) if model["gate"] is False else f"was not asked: {asked}."
+    return (
+        f'{model["version"]}: the gate {said} With "override": true it is promoted all the same, and that is recorded.'
+    )
+
+
+def begin_run(service: "Service", request: str, caller: Caller) -> dict[str, Any]:
+    """Start a run as a request says; the answer. Raises Problem."""
+    asked, project, workflow = take_body(request, caller, Start), service.run.project, service.workflow
+    if asked.job == service.run.stage.job:
+        raise Problem(422, f"job {asked.job!r} is what answers you; it is started by `pinmill serve`")
+    assignments = read_assignments(asked.set)
+    try:
+        plan = make_plan(project, workflow, job=asked.job, assignments=assignments, model=asked.model or "")
+    except PinmillError as error:
+        raise Problem(422, str(error)) from None
+    if holder := read_holder(project.run_lock(workflow, asked.job)):
+        step = f"Follow it at /runs/{holder.run}, and ask again when it has ended"
+        raise Problem(409, f"run {holder.run} of {workflow} and job {asked.job!r} is at work. {step}")
+    words = [word for assignment in assignments for word in ("--set", assignment)]
+    run = spawn_run(project, [workflow, "--job", asked.job, *words, *(["--model", plan.model] if plan.model else [])])
+    return {"run": run, "status": "running", "follow": f"/runs/{run}"}
+
+
+def read_assignments(values: Mapping[str, Any]) -> list[str]:
+    """Parameters as `pinmill run --set` takes them. Raises Problem (422)."""
+    import yaml
+
+    named = {name: "is no name" for name in values if not name.isidentifier()}
+    named |= dict.fromkeys(FIXED, "says what this machine reads or runs, so it stands in params/ only")
+    if found := [{"field": f"set.{name}", "problem": named[name]} for name in values if name in named]:
+        raise Problem(422, "the body is not as expected", errors=found)
+    flat = {"default_flow_style": True, "allow_unicode": True, "width": sys.maxsize}  # on one line
+    return [f"{name}={yaml.safe_dump(value, **flat)}" for name, value in values.items()]
+
+
+def log_file(project: Project, run: str) -> Path:
+    """Where a run that was started by a request leaves what it says."""
+    return project.outputs / "logs" / f"{run}.log"
+
+
+def spawn_run(project: Project, words: list[str]) -> str:
+    """Start `pinmill run WORDS` as a process that outlives this one; the run's id. Raises Problem (503)."""
+    run = make_run_id(now_utc())
+    log = log_file(project, run)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(OF_KERNEL)}
+    with log.open("xb") as output:
+        fcntl.flock(output, fcntl.LOCK_EX)  # shared with the process, so it is held until that has ended, however
+        try:
+            process = subprocess.Popen(
+                [*COMMAND, *words, "--run-id", run],
+                cwd=project.root,
+                env=environ | {"PINMILL_HOME": str(project.root)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Problem(503, f"the run could not be started: {error.strerror}") from None
+    threading.Thread(target=process.wait, name=run, daemon=True).start()  # or it stays as a zombie
+    return run
+
+
+def is_written(log: Path) -> bool:
+    """Whether the process that writes a log is there."""
+    with log.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def tell_run(project: Project, workflow: str, run: str) -> dict[str, Any]:
+    """What a run does or did; `starting` while its process is there and its record is not. Raises Problem (404)."""
+    log, lost = log_file(project, run), Problem(404, f"there is no run {run[:40]!r} of {workflow}")
+    if not RUN_ID.fullmatch(run):
+        raise lost
+    status = ("starting" if is_written(log) else "failed") if log.is_file() else ""  # before the record is looked for
+    try:
+        record = read_record(project.runs_folder(workflow), run)
+    except RunError:
+        if not status:
+            raise lost from None
+        said = f"it ended before its first stage; what it said is in {project.relative(log)}"
+        return {"run": run, "workflow": workflow, "status": status, "error": said * (status == "failed")}
+    stages = [{name: getattr(stage, name) for name in STAGE} for stage in record.stages]
+    return {name: getattr(record, name) for name in TOLD.split()} | {"stages": stages}
