@@ -48,6 +48,30 @@ sys.stdin.readline()
 print(len(store.read_examples("w")), say(store, sys.argv[2]))
 """
 
+VERSION_1 = """
+CREATE TABLE schema_version (version INTEGER NOT NULL);
+CREATE TABLE examples (id INTEGER NOT NULL, workflow TEXT NOT NULL, hash TEXT NOT NULL, origin TEXT NOT NULL,
+    created TEXT NOT NULL, record JSON NOT NULL, PRIMARY KEY (id), UNIQUE (workflow, hash));
+CREATE TABLE annotations (id INTEGER NOT NULL, workflow TEXT NOT NULL, hash TEXT NOT NULL, annotator TEXT NOT NULL,
+    created TEXT NOT NULL, note TEXT NOT NULL, "key" TEXT NOT NULL, strategy TEXT NOT NULL, record JSON NOT NULL,
+    label JSON, seconds FLOAT, retracts INTEGER, PRIMARY KEY (id), UNIQUE (workflow, "key"));
+CREATE INDEX by_id ON annotations (workflow, id);
+CREATE TABLE calls (id INTEGER NOT NULL, workflow TEXT NOT NULL, time TEXT NOT NULL, version TEXT NOT NULL,
+    endpoint TEXT NOT NULL, caller TEXT NOT NULL, input_hash TEXT NOT NULL, status INTEGER NOT NULL, input JSON,
+    output JSON, milliseconds FLOAT NOT NULL, cached BOOLEAN NOT NULL, PRIMARY KEY (id));
+CREATE INDEX by_time ON calls (workflow, time);
+CREATE TABLE predictions ("key" TEXT NOT NULL, workflow TEXT NOT NULL, version TEXT NOT NULL, created TEXT NOT NULL,
+    output JSON NOT NULL, PRIMARY KEY ("key"));
+CREATE TABLE tokens (id INTEGER NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL, hash TEXT NOT NULL,
+    created TEXT NOT NULL, expires TEXT, revoked TEXT, PRIMARY KEY (id), UNIQUE (name), UNIQUE (hash));
+INSERT INTO schema_version VALUES (1);
+INSERT INTO examples VALUES (7, 'w', 'h', 'file x', '2026', '{"text": "a"}');
+INSERT INTO annotations VALUES (5, 'w', 'h', 'ann', '2026', '', 'k', 'random', '{"text": "a"}', '"spam"', 2.5, NULL);
+INSERT INTO calls VALUES (3, 'w', '2027', 'v', 'GET /', 'x', 'h', 200, NULL, '{"a": 1}', 1.5, 1);
+INSERT INTO predictions VALUES ('key', 'w', 'v', '2026', '1');
+INSERT INTO tokens VALUES (2, 'shop', 'scorer', 'ff', '2026', '2027', NULL);
+"""  # what Pinmill wrote before calls had requests
+
 
 def start(code: str, path: Path, name: object) -> subprocess.Popen:
     """A process that runs SAY and then `code`."""
@@ -215,6 +239,40 @@ def test_an_older_store_is_brought_forward_once_by_whoever_comes_first(store: St
         assert connection.execute("SELECT version FROM schema_version").fetchall() == [(3,)]
         assert connection.execute("SELECT hash, extra FROM examples").fetchall() == [("1", None)]
     connection.close()
+
+
+def describe_tables(path: Path) -> dict[str, set]:
+    """The columns and indexes of every table, in no order, as SQLite knows them."""
+    found, connection = {}, sqlite3.connect(path)
+    for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        indexes = connection.execute(f"PRAGMA index_list({table})").fetchall()
+        columns = {row[1:] for row in connection.execute(f"PRAGMA table_info({table})")}
+        keys = [(row[1], connection.execute(f"PRAGMA index_info({row[1]})").fetchall()) for row in indexes]
+        found[table] = columns | {(name, *(column for _, _, column in key)) for name, key in keys}
+    connection.close()
+    return found
+
+
+def test_a_store_of_version_1_comes_forward_with_all_its_rows(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(VERSION_1)
+    connection.close()
+    old = Store(path)
+    assert old.read_examples("w").values.tolist() == [[7, "w", "h", "file x", "2026", {"text": "a"}]]
+    rows = old.read_annotations("w")[["id", "key", "label", "seconds", "retracts"]].values.tolist()
+    assert rows == [[5, "k", "spam", 2.5, None]]
+    call = (3, "w", "2027", "v", "GET /", "x", "h", 200, None, {"a": 1}, 1.5, True, "", 0)
+    assert [tuple(row) for row in old.read(sql.select(CALLS))] == [call]
+    assert [tuple(row) for row in old.read(sql.select(module.PREDICTIONS))] == [("key", "w", "v", "2026", 1)]
+    token = (2, "shop", "scorer", "ff", "2026", "2027", None, "")
+    assert [tuple(row) for row in old.read(sql.select(module.TOKENS))] == [token]
+    assert old.read(sql.select(module.AUDIT)) == []
+    assert say(old, "b") == [6]
+    say(store, "a")
+    fresh = describe_tables(tmp_path / "outputs" / "pinmill.sqlite")
+    assert describe_tables(path) == fresh
+    assert {"calls", "audit", "schema_version"} < {*fresh}
 
 
 def test_an_upgrade_that_fails_leaves_the_store_as_it_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pins
 import pytest
 from pinmill.board import Board
+from pinmill.calls import write_rows
 from pinmill.cli_trace import print_tree
 from pinmill.errors import PinNotFoundError
 from pinmill.project import Project
-from pinmill.store import Annotation
+from pinmill.store import CALLS, Annotation
 from pinmill.trace import read_trace
 
 
@@ -142,6 +143,58 @@ def test_annotations_are_an_input_that_is_no_pin_and_nothing_of_it_is_damaged(tr
     shown = trained.pinmill("trace", data).stdout
     assert "inputs: kind annotations, name tiny, version 1" in shown
     assert "problems" not in shown
+
+
+def log_calls(root: Path, rows: list[dict]) -> None:
+    store = Project(root, {}).store
+    write_rows(store, [(CALLS, row) for row in rows])
+    store.close()
+
+
+def call(version: str, row: int = 0, **more: object) -> dict:
+    return {
+        "workflow": "tiny", "time": "2026-11-20T12:00:00.000000+00:00", "version": version, "caller": "shop",
+        "endpoint": "POST /predictions", "input_hash": f"hash-{row}", "status": 200, "input": None,
+        "output": '{"label": "spam"}', "milliseconds": 2.5, "cached": False, "request": "req-0000-abcd", "row": row,
+    } | more  # fmt: skip
+
+
+def test_an_answer_is_traced_to_its_model_and_all_that_this_came_from(trained) -> None:
+    root, model = trained.root, only(trained.root / "outputs/pins/tiny-model")
+    log_calls(root, [call(model, number) for number in range(25)] + [call(model, request="req-0000-abce")])
+    found = trace(root, "req-0000-abcd")
+    row = {"status": 200, "milliseconds": 2.5, "cached": False, "input": None, "output": {"label": "spam"}}
+    assert found == {
+        "request": "req-0000-abcd", "workflow": "tiny", "time": "2026-11-20T12:00:00.000000+00:00", "caller": "shop",
+        "endpoint": "POST /predictions", "version": model,
+        "inputs": "only hashes of the inputs are kept; log_inputs: true in the params keeps the inputs of later calls",
+        "n": 25, "rows": [{"row": number, "input_hash": f"hash-{number}", **row} for number in range(20)],
+        "model": trace(root, model),
+    }  # fmt: skip
+    assert found["model"]["inputs"][0]["inputs"][0]["name"] == "tiny.csv"
+    shown = trained.pinmill("trace", "req-0000-abcd").stdout
+    assert shown.startswith("req-0000-abcd\n├── request: req-0000-abcd\n├── workflow: tiny\n")
+    assert "input_hash hash-19" in shown
+    assert "hash-20" not in shown
+    assert f"model: tiny-model {model}\n" in shown
+    assert "log_inputs: true in the params" in shown
+
+
+def test_inputs_that_were_logged_are_shown(tmp_path: Path) -> None:
+    log_calls(tmp_path, [call("", input='{"text": "win"}', endpoint="GET /")])
+    found = trace(tmp_path, "req-0000-abcd")
+    assert (found["inputs"], found["rows"][0]["input"], found["model"]) == ("", {"text": "win"}, None)
+
+
+def test_a_call_whose_model_is_gone_says_so(tmp_path: Path) -> None:
+    log_calls(tmp_path, [call("20260101T000000Z-00000")])
+    assert "there is no pin 'tiny-model'" in trace(tmp_path, "req-0000-abcd")["model"]["problems"][0]
+
+
+def test_a_call_that_is_not_in_the_log_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PinNotFoundError, match="no call in the log has the id 'req-0000-abcd': it came less than"):
+        trace(tmp_path, "req-0000-abcd")
+    assert list(tmp_path.iterdir()) == []
 
 
 def write(board: Board, name: str, inputs: list[dict]) -> str:

@@ -59,7 +59,7 @@ ANNOTATIONS = _table(  # rows are only ever appended
 CALLS = _table(
     "calls", "workflow time version endpoint caller input_hash", must("status", sql.Integer), may("input", JSON),
     may("output", JSON), must("milliseconds", sql.Float), must("cached", sql.Boolean),
-    must("request", sql.Text, server_default=""), must("row", sql.Integer, server_default="0"),
+    must("request", sql.Text, server_default=""), must("row", sql.Integer, server_default=sql.text("0")),
     sql.Index("by_time", "workflow", "time"), sql.Index("by_request", "request"),
 )  # fmt: skip
 PREDICTIONS = _table("predictions", "workflow version created", must("output", JSON), key=("key", sql.Text))
