@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,8 +130,11 @@ class Server:
 
     def kernels(self) -> list[int]:
         """The process ids of its kernels."""
-        found = psutil.Process(self.process.pid).children()
-        return [child.pid for child in found if "ipykernel_launcher" in child.cmdline()]
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                found += [child.pid] if "ipykernel_launcher" in child.cmdline() else []
+        return found
 
     def stop(self) -> int:
         """End it as systemd would; its exit code."""
