@@ -391,7 +391,8 @@ class Gateway:
         while True:
             await asyncio.sleep(REREAD)
             try:
-                self.tokens = await asyncio.to_thread(read_tokens, self.project.store)
+                found = await asyncio.to_thread(read_tokens, self.project.store)
+                self.tokens = self.tokens if found.empty else found  # a store that is gone opens nothing
             except PinmillError as error:
                 self.say(f"the tokens could not be read, so those of before count: {error}")
 
