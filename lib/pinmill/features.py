@@ -38,20 +38,29 @@ def explain(pipeline: Any, row: pd.DataFrame, *, toward: Any = None) -> pd.DataF
     feature, contribution; the largest in size first, without those that add nothing. With the intercept they sum to
     the decision function or predicted number. Raises DataError unless `row` has one row and `toward` is a class.
     """
-    if len(row) != 1:
-        raise DataError(f"explain takes one row, got {len(row)}. Pass frame.iloc[[i]].")
+    return make_explainer(pipeline)(row, toward)
+
+
+def make_explainer(pipeline: Any) -> Callable[[pd.DataFrame, Any], pd.DataFrame]:
+    """The function (row, toward) that `explain` is for one pipeline; to name features takes longer than to use it."""
     labels, weights = _weights(pipeline)
-    head, last = _split(pipeline)
-    predicted = pipeline.predict(row)[0] if hasattr(last, "classes_") else "higher"
-    label = predicted if toward is None else toward
-    if label not in labels:
-        raise DataError(f"{label!r} is none of the model's classes {labels}.")
-    inputs = head.transform(row) if head else row.to_numpy()
-    values = inputs.toarray()[0] if hasattr(inputs, "toarray") else np.asarray(inputs, dtype=float)[0]
-    added = values * weights[labels.index(label)]
-    order = np.argsort(-np.abs(added), kind="stable")
-    chosen, names = order[added[order] != 0], _find_names(pipeline)
-    return pd.DataFrame({"feature": [names(index) for index in chosen], "contribution": added[chosen]})
+    names, (head, last) = _find_names(pipeline), _split(pipeline)
+
+    def explain_row(row: pd.DataFrame, toward: Any) -> pd.DataFrame:
+        if len(row) != 1:
+            raise DataError(f"explain takes one row, got {len(row)}. Pass frame.iloc[[i]].")
+        predicted = pipeline.predict(row)[0] if hasattr(last, "classes_") else "higher"
+        label = predicted if toward is None else toward
+        if label not in labels:
+            raise DataError(f"{label!r} is none of the model's classes {labels}.")
+        inputs = head.transform(row) if head else row.to_numpy()
+        values = inputs.toarray()[0] if hasattr(inputs, "toarray") else np.asarray(inputs, dtype=float)[0]
+        added = values * weights[labels.index(label)]
+        order = np.argsort(-np.abs(added), kind="stable")
+        chosen = order[added[order] != 0]
+        return pd.DataFrame({"feature": [names(index) for index in chosen], "contribution": added[chosen]})
+
+    return explain_row
 
 
 def _split(pipeline: Any) -> tuple[Any, Any]:

@@ -52,7 +52,7 @@ def make_scorer(model: Any, prototype: Mapping[str, Mapping]) -> Callable[[Rows]
 
 
 def make_framer(prototype: Mapping[str, Mapping]) -> Callable[[Rows], pandas.DataFrame]:
-    """The function from checked rows to the DataFrame that `check_inputs` would make of them, only faster."""
+    """The function from checked rows to the DataFrame that `check_inputs` makes of them, faster; no text is missing."""
 
     def frame(rows: Rows) -> pandas.DataFrame:
         return pandas.DataFrame({name: _make_column(rows, name, entry) for name, entry in prototype.items()})
@@ -62,7 +62,9 @@ def make_framer(prototype: Mapping[str, Mapping]) -> Callable[[Rows], pandas.Dat
 
 def _make_column(rows: Rows, name: str, entry: Mapping) -> pandas.Series:
     values = [row[name] for row in rows]
-    if entry["type"] == "datetime" or entry["dtype"] == "object":
+    if entry["type"] == "text":
+        values = [value or "" for value in values]
+    elif entry["type"] == "datetime" or entry["dtype"] == "object":
         return check_inputs(pandas.DataFrame({name: values}, dtype=object), {name: entry})[name]
     return pandas.Series(values, dtype=entry["dtype"])
 
@@ -83,9 +85,8 @@ def _list_items(predicted: np.ndarray, shares: np.ndarray | None, labels: list[A
 
 def _make_predictor(model: Any, prototype: Mapping[str, Mapping]) -> Callable[[Rows], Predictions]:
     """The function from rows to what the model predicts; a pipeline transforms them once for both."""
-    parts = (
-        [part for _, part in model.steps if part not in (None, "passthrough")] if type(model) is Pipeline else [model]
-    )
+    steps = model.steps if type(model) is Pipeline else [("", model)]
+    parts = [part for _, part in steps if part not in (None, "passthrough")]
     is_text = len(parts) > 1 and _is_text(parts[0])
     read, middle = _make_text_reader(parts[0]) if is_text else make_framer(prototype), parts[is_text:-1]
     tell = _make_teller(parts[-1])
@@ -105,7 +106,6 @@ def _is_text(part: Any) -> bool:
         type(part) is ColumnTransformer
         and part.sparse_output_
         and not part.transformer_weights
-        and not hasattr(part, "_sklearn_output_config")
         and all(
             type(vectorizer) in (TfidfVectorizer, CountVectorizer) and isinstance(column, str)
             for _, vectorizer, column in part.transformers_
@@ -119,7 +119,7 @@ def _make_text_reader(part: ColumnTransformer) -> Callable[[Rows], Any]:
     vectorizers = [(_make_vectorizer(each), column) for _, each, column in part.transformers_ if each != "drop"]
 
     def read(rows: Rows) -> Any:
-        blocks = [vectorize([row[column] for row in rows]) for vectorize, column in vectorizers]
+        blocks = [vectorize([row[column] or "" for row in rows]) for vectorize, column in vectorizers]
         return hstack(blocks).tocsr() if len(blocks) > 1 else blocks[0]
 
     return read

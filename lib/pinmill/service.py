@@ -8,11 +8,18 @@ from functools import cached_property
 from threading import Lock
 from typing import Any
 
-from pinmill.board import Pin
+import numpy as np
+from pandas import DataFrame
+
+from pinmill.board import Board
+from pinmill.card import FOLDERS
 from pinmill.champion import read_champion
-from pinmill.errors import IntegrityError, ModelError, PinmillError, PinNotFoundError
-from pinmill.features import explain
-from pinmill.model import load_model
+from pinmill.endpoint import ANNOTATION, braces
+from pinmill.errors import IntegrityError, ModelError, PinmillError, PinNotFoundError, did_you_mean
+from pinmill.features import make_explainer
+from pinmill.metrics import as_labels
+from pinmill.model import describe_model, load_model
+from pinmill.pin import Pin
 from pinmill.problem import MEDIA_TYPE, Problem
 from pinmill.rows import check_rows, list_examples, make_checker
 from pinmill.scorer import make_framer, make_scorer
@@ -20,6 +27,7 @@ from pinmill.session import Run
 
 KEPT = 3  # versions beside the champion that stay loaded: to compare with, and to go back to at once
 MOST_TELLING = 20  # features in an explanation
+PARTS = {"overall": "metrics", "baseline": "baseline", "slices": "slices", "intersections": "intersections"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,11 @@ class Loaded:
         """Up to three rows as a caller would send them: texts where there is one column of text, else records."""
         rows = list_examples(self.prototype)
         return [row[self.text] for row in rows] if self.text else rows
+
+    @cached_property
+    def explain(self) -> Callable[[DataFrame, Any], DataFrame]:
+        """What `features.make_explainer` makes of the model. Raises ModelError where it has no weights."""
+        return make_explainer(self.model)
 
     @cached_property
     def text(self) -> str:
@@ -81,7 +94,7 @@ class Service:
 
     def choose(self, version: str) -> None:
         """Let the cells speak of a version that was loaded. For the thread that runs them."""
-        self.champion, self.problem = self._keep(self._loaded[version]), ""
+        self.champion, self.problem = self._keep(self._loaded.get(version) or self.load(version)), ""
 
     def read(self, version: str | None = None) -> Loaded:
         """A version for a cell, by default the champion. Raises Problem: 404, or 503 when it cannot be served."""
@@ -91,8 +104,8 @@ class Service:
             return self.champion
         try:
             return self._keep(self._loaded[version]) if version in self._loaded else self.load(version)
-        except PinNotFoundError as error:
-            raise Problem(404, str(error)) from None
+        except PinNotFoundError:
+            raise Problem(404, f"{self.workflow} has no model version {version!r}; GET /models lists them") from None
         except PinmillError as error:
             raise Problem(503, str(error)) from None
 
@@ -103,7 +116,9 @@ class Service:
 
     def _read(self, version: str) -> Loaded:
         pin = self.board.pin(f"{self.workflow}-model", version)
-        model, prototype = load_model(self.board.read_file(pin)), pin.facts["prototype"]
+        if not (prototype := pin.facts.get("prototype")):
+            raise ModelError(f"{pin.name} {version} says not what its inputs are: train it with a prototype.")
+        model = load_model(self.board.read_file(pin))
         loaded = Loaded(version, pin, model, prototype, make_checker(prototype), make_scorer(model, prototype))
         loaded.score(list_examples(prototype))  # the first call is slow, and should not be a caller's
         return loaded
@@ -140,7 +155,9 @@ def respond(value: Any, *, status: int = 200, media_type: str = "application/jso
     headers: Mapping[str, str] = {}
     try:
         value = value() if callable(value) else value
-    except Problem as problem:
+    except PinmillError as error:
+        status_of = 404 if isinstance(error, PinNotFoundError) else 500
+        problem = error if isinstance(error, Problem) else Problem(status_of, str(error))
         value, status, media_type, headers = problem.body(), problem.status, MEDIA_TYPE, problem.headers
     body = value if media_type.startswith("text/") else json.dumps(value, ensure_ascii=False, allow_nan=False)
     return Response(body, json.dumps({"headers": {"Content-Type": media_type, **headers}, "status": status}))
@@ -169,7 +186,7 @@ def predict(service: Service, request: str) -> list[dict[str, Any]]:
     """
     asked = json.loads(request)
     loaded = service.read(read_option(asked, "version"))
-    rows = read_rows(loaded, asked["body"])
+    rows = read_rows(loaded, asked.get("body"))
     items = loaded.score(rows)
     if read_option(asked, "explain") != "true":
         return items
@@ -213,22 +230,25 @@ def predict_records(service: Service, request: str) -> dict[str, Any]:
 def explain_row(loaded: Loaded, row: Mapping[str, Any]) -> dict[str, Any]:
     """The features that pushed the prediction of a row, the largest first; of a model without weights null, and why."""
     try:
-        told = explain(loaded.model, make_framer(loaded.prototype)([row])).head(MOST_TELLING)
+        told = loaded.explain(make_framer(loaded.prototype)([row]), None).head(MOST_TELLING)
     except ModelError as error:
         return {"explanation": None, "explanation_problem": str(error)}
     return {"explanation": told.to_dict("records")}
 
 
 def welcome(service: Service, caller: Mapping[str, str] | None) -> dict[str, Any]:
-    """What runs here since when, who asks, and what else can be asked."""
-    champion = service.champion
+    """What runs here since when, who asks, and what the notebook answered when the service started."""
+    annotations = [found for source in service.run.stage.code if (found := ANNOTATION.match(source))]
+    endpoints = [f"{found['method']} {braces(found['path'])}" for found in annotations if not found["info"]]
     return {
         "service": "Pinmill",
         "workflow": service.workflow,
-        "started": service.started.isoformat(timespec="seconds"),
-        "champion": tell_dates(champion) if champion else None,
+        "champion": tell_dates(service.champion) if service.champion else None,
         "problem": service.problem or None,
-        "caller": {"name": caller["name"], "address": caller["address"]} if caller else None,
+        "started": service.started.isoformat(timespec="seconds"),
+        "caller": {name: caller[name] for name in ("name", "address")} if caller else None,
+        "links": ["/docs", "/openapi.json"] if caller else [],
+        "endpoints": endpoints,
     }
 
 
@@ -238,8 +258,109 @@ def tell_dates(loaded: Loaded) -> dict[str, str | None]:
 
 
 def describe_pin(loaded: Loaded) -> dict[str, Any]:
-    """Everything that the pin of a version says of it."""
-    pin = loaded.pin
+    """Everything that the pin of a version says of it, but the prototype and the parameters."""
+    pin, inputs = loaded.pin, loaded.pin.lineage["inputs"]
+    own = {"name": pin.name, "title": pin.title, "sha256": pin.sha256, "bytes": pin.size}
     facts = {name: value for name, value in pin.facts.items() if name != "prototype"}
-    own = {"name": pin.name, "sha256": pin.sha256, "bytes": pin.size, "title": pin.title}
-    return tell_dates(loaded) | own | {"facts": facts, "lineage": pin.lineage}
+    lineage = {name: value for name, value in pin.lineage.items() if name != "parameters"}
+    lineage["inputs"] = [{**given, "name": FOLDERS.sub("", given["name"])} for given in inputs]
+    return {**tell_dates(loaded), **own, "facts": facts, "lineage": lineage}
+
+
+def show_model(service: Service, request: str) -> Response:
+    """The champion's steps outside in, with hyperparameters that are not the default, and sizes.
+
+    With the option `format=html` scikit-learn's diagram, as a page that loads nothing from the network.
+    """
+    from sklearn.utils import estimator_html_repr
+
+    def tell() -> dict[str, Any]:
+        loaded = service.read()
+        chosen = loaded.pin.facts.get("hyperparameters") or {}
+        about = {"version": loaded.version, "bytes": loaded.pin.size, "hyperparameters": chosen}
+        return {**about, "steps": describe_model(loaded.model)}
+
+    def draw() -> str:
+        title = f"{service.workflow}: model {service.read().version}"
+        diagram = estimator_html_repr(service.read().model)
+        return f'<!doctype html><meta charset="utf-8"><title>{title}</title>{diagram}'
+
+    as_page = read_option(json.loads(request), "format") == "html"
+    return respond(draw, media_type="text/html; charset=utf-8") if as_page else respond(tell)
+
+
+def find_input(board: Board, pin: Pin, kind: str) -> Pin | None:
+    """The pin of a kind that a pin was made from; None when it is gone."""
+    given = next((each for each in pin.lineage["inputs"] if each["kind"] == kind), None)
+    try:
+        return board.pin(given["name"], given["version"]) if given else None
+    except PinNotFoundError:
+        return None
+
+
+def read_args(service: Service) -> dict[str, Any]:
+    """The parameters that the champion was trained with, and those that its data was prepared with. Raises Problem."""
+    model = service.read().pin
+    data = find_input(service.board, model, "data")
+    args = (data.lineage["parameters"] if data else {}) | model.lineage["parameters"]
+    return {name: FOLDERS.sub("", args[name] or "") if name == "source" else args[name] for name in sorted(args)}
+
+
+def read_arg(service: Service, request: str) -> dict[str, Any]:
+    """The parameter that the path names. Raises Problem (404)."""
+    args, name = read_args(service), json.loads(request)["path"]["name"]
+    if name not in args:
+        raise Problem(404, f"the champion was trained with no parameter {name!r}.{did_you_mean(name, args)}")
+    return {"name": name, "value": args[name]}
+
+
+def read_performance(service: Service, request: str) -> dict[str, Any]:
+    """What the evaluation of the champion found: overall, per class, by slice; empty where it was not evaluated.
+
+    The option `filter` keeps the rows in whose metric, class or slice its text stands. Raises Problem.
+    """
+    loaded, wanted = service.read(), (read_option(json.loads(request), "filter") or "").lower()
+    pin = find_evaluation(service.board, loaded.pin)
+    results = service.board.read_json(pin) if pin else {}
+    rows = {name: results.get(key) or [] for name, key in PARTS.items()}
+    rows["classes"] = score_classes(service.board, loaded, pin) if pin else []
+    kept = {name: [row for row in each if wanted in name_row(row).lower()] for name, each in rows.items()}
+    evaluated = pin.created.isoformat() if pin else None
+    return {"version": loaded.version, "evaluated": evaluated, **kept, "decision": results.get("decision")}
+
+
+def name_row(row: Mapping[str, Any]) -> str:
+    """What a row of an evaluation is about."""
+    return " ".join(str(row[name]) for name in ("metric", "class", "slice") if name in row)
+
+
+def find_evaluation(board: Board, model: Pin) -> Pin | None:
+    """The newest pin of metrics in which the gate decided on a model; None if there is none."""
+    name = f"{model.name.removesuffix('-model')}-metrics"
+    for version in reversed(board.versions(name)):
+        try:
+            pin = board.pin(name, version)
+        except IntegrityError:
+            continue  # `pinmill pins verify` tells
+        if pin.facts["candidate_sha256"] == model.sha256:
+            return pin
+    return None
+
+
+def score_classes(board: Board, loaded: Loaded, evaluation: Pin) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and number of test rows for each class; nothing for amounts, or when the data is gone."""
+    data, facts = find_input(board, evaluation, "data"), loaded.pin.facts
+    if data is None or not facts["classes"]:
+        return []
+    from sklearn.metrics import precision_recall_fscore_support
+
+    table = board.read_table(data, columns=[*loaded.prototype, facts["label"], "_part"])
+    test = table[table["_part"] == "test"]
+    sides = [np.array(as_labels(side).tolist()) for side in (test[facts["label"]], loaded.model.predict(test))]
+    *scores, counts = precision_recall_fscore_support(*sides, labels=facts["classes"], zero_division=0.0)
+    of_classes = list(zip(facts["classes"], counts.tolist(), strict=True))
+    return [
+        {"class": label, "metric": metric, "value": value, "n": n}
+        for metric, values in zip(("precision", "recall", "f1"), scores, strict=True)
+        for (label, n), value in zip(of_classes, values.tolist(), strict=True)
+    ]
