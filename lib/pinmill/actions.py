@@ -33,7 +33,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 
 FIXED = ("source", "query", "run")  # parameters that say what this machine reads and executes: not for callers
 OF_KERNEL = ("JPY_", "MPLBACKEND", "PINMILL_WARM", "OMP_NUM_", "OPENBLAS_NUM_", "MKL_NUM_")  # not for what it starts
-COMMAND = (sys.executable, "-P", "-c", "from pinmill.cli import main; main()", "run")
+COMMAND = (sys.executable, "-P", "-c", "from pinmill.cli import main; main()")  # pinmill, of this interpreter
 TOLD = """run workflow job status started ended candidate champion_before champion_after reasons outcome error
 warnings"""  # of a run's record
 STAGE = ("stage", "status", "seconds")  # of a stage's
@@ -179,6 +179,15 @@ def begin_run(service: "Service", request: str, caller: Caller) -> dict[str, Any
     return {"run": run, "status": "running", "follow": f"/runs/{run}"}
 
 
+def start_evaluation(project: Project, workflow: str, version: str) -> dict[str, str]:
+    """Have an uploaded version evaluated by a run of its own; where it can be followed, or why it was not started."""
+    if holder := read_holder(project.run_lock(workflow, "train")):
+        step = f'POST /runs with {{"model": "{version}"}} when it has ended'
+        return {"run": "", "next": f"run {holder.run} is at work: {step}"}
+    run = spawn_run(project, [workflow, "--model", version])
+    return {"run": run, "next": f"follow it at /runs/{run}"}
+
+
 def read_assignments(values: Mapping[str, Any]) -> list[str]:
     """Parameters as `pinmill run --set` takes them. Raises Problem (422)."""
     import yaml
@@ -206,7 +215,7 @@ def spawn_run(project: Project, words: list[str]) -> str:
         fcntl.flock(output, fcntl.LOCK_EX)  # shared with the process, so it is held until that has ended, however
         try:
             process = subprocess.Popen(
-                [*COMMAND, *words, "--run-id", run],
+                [*COMMAND, "run", *words, "--run-id", run],
                 cwd=project.root,
                 env=environ | {"PINMILL_HOME": str(project.root)},
                 stdin=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 import getpass
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from pinmill.errors import ChampionError
 from pinmill.project import open_project
 from pinmill.terminal import AsJson, Workflow, format_metrics, print_json, print_table, tell_missing
+from pinmill.version import now_utc
 
 app = typer.Typer()
 
@@ -92,6 +94,38 @@ def rollback_command(
     done, problems = roll_back(project, workflow, by=getpass.getuser(), why=why, to=target)
     print(f"{workflow}: champion is {done.version}; {done.previous} is held")
     tell_missing(problems)
+
+
+@app.command()
+def upload(
+    workflow: Workflow,
+    file: Annotated[
+        Path, typer.Argument(help="A fitted model, as skops saves it.", exists=True, dir_okay=False, show_default=False)
+    ],
+    note: Annotated[str, typer.Option(help="What is worth knowing of it; kept with it.")] = "",
+    by: Annotated[str, typer.Option(help="Who it is from; default: you.", show_default=False)] = "",
+    evaluate: Annotated[bool, typer.Option(help="Start the run that evaluates it, without waiting for it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Keep a model that was trained elsewhere as a candidate, once it is checked; the gate decides about it as always.
+
+    Example: pinmill upload docstrings model.skops --note "trained on the cluster" --evaluate
+    """
+    from pinmill.actions import start_evaluation
+    from pinmill.tokens import write_audit
+    from pinmill.upload import write_candidate
+
+    project, by = open_project(), by or getpass.getuser()
+    pin = write_candidate(project, workflow, file.read_bytes(), by=by, note=note)
+    said = {"who": by, "what": "uploaded", "workflow": workflow, "when": now_utc()}
+    with project.store.writing() as connection:
+        write_audit(connection, detail=f"{pin.version}{': ' * bool(note)}{note}", **said)
+    started = start_evaluation(project, workflow, pin.version) if evaluate else {}
+    if as_json:
+        print_json({"version": pin.version, **started})
+    else:
+        print(f"{workflow}: {pin.version} is a candidate")
+        print(f"  next: {started['next'] if started else f'pinmill run {workflow} --model {pin.version}'}")
 
 
 @app.command()

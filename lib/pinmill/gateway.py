@@ -8,6 +8,7 @@ import gc
 import json
 import secrets
 import signal
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -22,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 
+from pinmill.actions import COMMAND
 from pinmill.cache import Cache
 from pinmill.calls import Writer, read_calls
 from pinmill.dispatch import Dispatcher
@@ -44,6 +47,7 @@ from pinmill.visit import Caller, Visit
 REREAD = 1.0  # s between two looks at the tokens
 PAGE = 1_000  # calls read at a time for the recent log
 MOST_UPLOAD = 256_000_000  # bytes of a model
+UPLOAD_SECONDS = 300  # to check one
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 NO_GET = (
     "GET /prediction is off: addresses, and the texts in them, stand in the logs of proxies. "
@@ -92,6 +96,7 @@ class Gateway:
         self.writer = Writer(project.store)
         self.cache = Cache(project.store, plan.workflow, self.writer) if options.cache else None
         self.tokens = read_tokens(project.store)
+        self.uploading = asyncio.Lock()
         self.buckets: dict[str, tuple[float, float]] = {}
         self.prefix, self.numbers = f"req-{secrets.token_hex(6)}", count()
         self.rows = dict(self.list_scorings())
@@ -346,20 +351,24 @@ class Gateway:
         return StreamingResponse(stream_calls(read, first), media_type="application/json")
 
     async def upload(self, visit: Visit, request: Request) -> Response:
-        """A model of somebody's own as a candidate, and the run that evaluates it."""
-        from pinmill.actions import start_evaluation
-        from pinmill.upload import write_candidate
-
-        note = request.query_params.get("note", "")
-        data = await visit.read_body(MOST_UPLOAD)
-        try:
-            pin = await asyncio.to_thread(
-                write_candidate, self.project, self.workflow, data, by=visit.caller.name or "anonymous", note=note
+        """A model of somebody's own as a candidate; checked in a process that it cannot harm us with."""
+        options = visit.read_options()
+        words = ["--by", visit.caller.name or "anonymous", "--note", *options.get("note", [""])[-1:]]
+        with tempfile.TemporaryDirectory(prefix="pinmill-upload-") as folder:
+            file = Path(folder) / "model.skops"
+            with file.open("wb") as target:
+                async for part in visit.read_parts(MOST_UPLOAD):
+                    target.write(part)
+            async with self.uploading:  # one at a time: each may take the memory of a model
+                code, said, problem = await run_command(
+                    "upload", self.workflow, str(file), *words, "--evaluate", "--json"
+                )
+        if code:
+            raise Problem(
+                422, problem.strip().rpartition("\n")[2].partition(": ")[2] or "the model could not be checked"
             )
-        except PinmillError as error:
-            raise Problem(422, str(error)) from None
-        run = await asyncio.to_thread(start_evaluation, self.project, self.workflow, pin.version)
-        return JSONResponse({"version": pin.version, **run}, 201)
+        self.log(visit, 201)
+        return Response(said, 201, media_type="application/json")
 
     # The service as a whole
 
@@ -407,6 +416,20 @@ def read_info(answer: bytes, info: bytes) -> tuple[int, dict[str, str]]:
         return int(told.get("status", 200)), headers
     except (ValueError, AttributeError, TypeError):
         raise Problem(500, "The cell behind this printed something that is no answer.") from None
+
+
+async def run_command(*words: str) -> tuple[int, str, str]:
+    """Run `pinmill WORDS` beside us: its exit code and what it said on both outputs."""
+    pipes = {"stdin": asyncio.subprocess.DEVNULL, "stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+    process = await asyncio.create_subprocess_exec(*COMMAND, *words, **pipes)
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            said, problem = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return -1, "", f"Problem: checking took more than {UPLOAD_SECONDS} s"
+    return process.returncode or 0, said.decode(), problem.decode()
 
 
 async def stream_calls(read: Callable[..., list[dict[str, Any]]], page: list[dict[str, Any]]) -> AsyncIterator[str]:

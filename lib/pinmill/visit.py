@@ -1,7 +1,7 @@
 """One request as the gateway sees it: who asks, what was sent, and what is wrong with that."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -44,30 +44,25 @@ class Visit:
     version: str = ""  # of the model that answers
 
     async def read_body(self, most: int) -> bytes:
-        """The whole body. Raises Problem: 413 beyond `most` bytes, 415 for a compressed one."""
+        """The whole body. Raises Problem as `read_parts`."""
+        parts = [part async for part in self.read_parts(most)]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def read_parts(self, most: int) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises Problem: 413 beyond `most` bytes, 415 for a compressed one, 400 for half of one."""
         if self.headers.get(b"content-encoding", b"identity") != b"identity":
             raise Problem(415, "the body is compressed; send it as it is, without Content-Encoding")
-        message = await self.receive()
-        if message["type"] == "http.request" and not message["more_body"] and len(message["body"]) <= most:
-            return message["body"]
-        parts, size = [], 0
-        while message["type"] == "http.request":
-            size += len(message["body"])
-            if size <= most:
-                parts.append(message["body"])
-            elif size > READ_AWAY:
-                break
-            else:
-                parts.clear()
-            if not message["more_body"]:
-                break
+        size, more = 0, True
+        while more and size <= most + READ_AWAY:
             message = await self.receive()
-        if message["type"] != "http.request":
-            raise Problem(400, "the connection ended before the body did")
+            if message["type"] != "http.request":
+                raise Problem(400, "the connection ended before the body did")
+            size, more = size + len(message["body"]), message["more_body"]
+            if size <= most:
+                yield message["body"]
         if size > most:
             close = {"Connection": "close"}
             raise Problem(413, f"the body has more than {most:,} bytes; send fewer rows at a time", headers=close)
-        return b"".join(parts)
 
     async def read_json(self, most: int) -> Any:
         """The value in the body. Raises Problem: 415 unless it is called JSON, 400 unless it is; as read_body."""
