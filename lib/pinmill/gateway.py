@@ -6,6 +6,7 @@ What scores rows is answered at once; the notebook's other cells, and what is th
 import asyncio
 import gc
 import json
+import os
 import secrets
 import signal
 import tempfile
@@ -361,12 +362,11 @@ class Gateway:
                     target.write(part)
             async with self.uploading:  # one at a time: each may take the memory of a model
                 code, said, problem = await run_command(
-                    "upload", self.workflow, str(file), *words, "--evaluate", "--json"
+                    self.project.root, "upload", self.workflow, str(file), *words, "--evaluate", "--json"
                 )
         if code:
-            raise Problem(
-                422, problem.strip().rpartition("\n")[2].partition(": ")[2] or "the model could not be checked"
-            )
+            why = "" if "Traceback" in problem else problem.strip().rpartition("\n")[2].partition(": ")[2]
+            raise Problem(422, why or "the model could not be checked")
         self.log(visit, 201)
         return Response(said, 201, media_type="application/json")
 
@@ -418,10 +418,11 @@ def read_info(answer: bytes, info: bytes) -> tuple[int, dict[str, str]]:
         raise Problem(500, "The cell behind this printed something that is no answer.") from None
 
 
-async def run_command(*words: str) -> tuple[int, str, str]:
+async def run_command(root: Path, *words: str) -> tuple[int, str, str]:
     """Run `pinmill WORDS` beside us: its exit code and what it said on both outputs."""
     pipes = {"stdin": asyncio.subprocess.DEVNULL, "stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
-    process = await asyncio.create_subprocess_exec(*COMMAND, *words, **pipes)
+    environ = os.environ | {"PINMILL_HOME": str(root)}
+    process = await asyncio.create_subprocess_exec(*COMMAND, *words, **pipes, env=environ)
     try:
         async with asyncio.timeout(UPLOAD_SECONDS):
             said, problem = await process.communicate()
