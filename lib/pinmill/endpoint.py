@@ -13,8 +13,8 @@ from pinmill.notebook import read_cells, read_tags
 
 ROLES = ("any", "scorer", "annotator", "modeller", "admin")  # each may do what those before it may
 SHAPES = ("one", "vetiver")
-ANNOTATION = re.compile(
-    r"#[ \t]+(?P<info>ResponseInfo[ \t]+)?(?P<method>GET|PUT|POST|DELETE)[ \t]+(?P<path>/\S*)[ \t]*"
+ANNOTATION = re.compile(  # after nothing but comments: a cell with one above its annotation is an endpoint, too
+    r"(?:[ \t]*(?:#.*)?\n)*?#[ \t]+(?P<info>ResponseInfo[ \t]+)?(?P<method>GET|PUT|POST|DELETE)[ \t]+(?P<path>/\S*)"
 )
 HEADING = re.compile(r"^#{1,6}[ \t]+(.+)$", re.MULTILINE)
 
