@@ -167,7 +167,7 @@ EMPTY, ONLY = "String should have at least 1 character", "Input should be a vali
         ({"action": "demote", "version": "x"},
          {"action": "Input should be 'rollback'", "why": MISSING, "version": EXTRA}),
         ([], {"": "Input should be a valid dictionary or instance of Promotion"}),
-        (None, {"": "Input should be a valid dictionary or instance of Promotion"}),
+        (None, {"version": MISSING, "why": MISSING}),
     ],
 )  # fmt: skip
 def test_all_that_is_wrong_with_a_promotion_is_told_at_once(service, body, problems: dict[str, str]) -> None:

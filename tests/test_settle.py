@@ -3,7 +3,7 @@
 import pytest
 from pinmill.champion import Champion
 from pinmill.errors import ConflictError
-from pinmill.settle import judge
+from pinmill.settle import find_held, judge
 
 
 def decision(version: str, previous: str | None, action: str = "promote") -> Champion:
@@ -36,3 +36,9 @@ def test_a_champion_that_was_moved_since_the_decision_is_a_conflict() -> None:
     facts = {"passed": True, "reasons": [], "candidate_sha256": "sha of m3", "champion": "m1"}
     with pytest.raises(ConflictError, match=r"the champion was moved from m1 to m2 while this run compared"):
         judge(facts, same_as_last="", history=[decision("m1", None), decision("m2", "m1")])
+
+
+def test_held_are_the_models_that_a_rollback_left_and_nobody_brought_back() -> None:
+    moves = [("m1", None), ("m2", "m1"), ("m3", "m2"), ("m1", "m3", "rollback"), ("m2", "m1")]
+    history = [decision(*move) for move in moves]
+    assert find_held(history) == {"sha of m3"}

@@ -182,7 +182,9 @@ def test_a_candidate_is_kept_with_facts_like_a_trained_one_and_what_is_known_of_
     pin = write_candidate(project, "tiny", data, **SAID)
     assert project.board.pin("tiny-model") == pin
     assert (pin.type, [*pin.files]) == ("file", ["model.skops"])
-    assert pin.facts["described"] == "LogisticRegression, uploaded by ada (words only)"
+    assert pin.facts["described"] == (
+        "LogisticRegression, uploaded by ada (words only); on which rows it was trained is not known"
+    )
     same = ("task", "label", "positive", "prototype", "classes")
     assert {fact: pin.facts[fact] for fact in same} == {fact: trained.facts[fact] for fact in same}
     assert (pin.facts["hyperparameters"], pin.facts["cv_scores"]) == ({}, {})
@@ -222,6 +224,7 @@ def test_the_data_that_it_was_trained_on_is_an_input_where_it_is_told(project) -
     pin = write_candidate(project, "tiny", save_model(fit()), **SAID, trained_on=data.version)
     given = {"kind": "data", "name": "tiny-data", "version": data.version, "sha256": data.sha256}
     assert pin.lineage["inputs"][1:] == [given]
+    assert pin.facts["described"] == "LogisticRegression, uploaded by ada (words only)"
     with pytest.raises(PinNotFoundError, match="tiny-data has no version '20200101T000000Z-00000'"):
         write_candidate(project, "tiny", save_model(fit()), **SAID, trained_on="20200101T000000Z-00000")
 
@@ -260,6 +263,7 @@ def test_an_upload_goes_through_evaluation_card_and_every_command(trained) -> No
     card = (trained.root / "reports/_pages/tiny/model-card.html").read_text()
     assert "LogisticRegression, uploaded by ada (&lt;b&gt;words" in card.replace("&#x27;", "'")
     assert "<b>words</b>" not in card
+    assert "; on which rows it was trained is not known" in card
     assert not (trained.root / "reports/_pages/tiny/training.html").exists()
 
     scores = json.loads(trained.pinmill("predict", "tiny", "win a free prize now", "--json").stdout)

@@ -122,7 +122,8 @@ def take_body(request: str, caller: Caller, kind: type[Body], other: type[Body] 
     """
     if caller is None:
         raise Problem(403, "only Pinmill's gateway can tell who asks: start it with `pinmill serve`, and show a token")
-    body = json.loads(request).get("body")
+    given = json.loads(request).get("body")
+    body = {} if given is None else given
     try:
         return (other if other and isinstance(body, dict) and "action" in body else kind).model_validate(body)
     except ValidationError as error:

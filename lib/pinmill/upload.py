@@ -44,13 +44,16 @@ def write_candidate(project: Project, workflow: str, data: bytes, *, by: str, no
         raise ModelError(f"{describe_problems('the model', problems)}. Nothing was kept; send it again, corrected.")
     given = [{"kind": "source", "name": f"upload by {by}", "version": "", "sha256": hashlib.sha256(data).hexdigest()}]
     given += [{"kind": "data", "name": p.name, "version": p.version, "sha256": p.sha256} for p in (trained,) if p]
+    said = f"uploaded by {by}{f' ({note})' if note else ''}"
     unknown = dict.fromkeys(("seed", "git", "lock", "code"))
     lineage = {"run": f"{UPLOAD}{make_run_id(now_utc())}", "stage": "upload", "inputs": given, "by": by, "note": note}
     return board.write_file(
         f"{workflow}-model",
         kept,
         file_name="model.skops",
-        facts=describe_upload(model, wanted, by=by, note=note),
+        facts=describe_upload(
+            model, wanted, said=said + "; on which rows it was trained is not known" * (trained is None)
+        ),
         lineage=lineage | {"parameters": {}} | unknown,
         title=f"{workflow}: model, uploaded by {by}",
     )
@@ -138,8 +141,8 @@ def make_examples(prototype: Mapping[str, Mapping]) -> "DataFrame":
     return check_inputs(DataFrame([*rows, *empty], columns=list(prototype), dtype=object), prototype)
 
 
-def describe_upload(model: Any, wanted: Mapping[str, Any], *, by: str, note: str) -> dict[str, Any]:
-    """The facts of an upload, as 02-train writes them of its own; what cannot be known is left out."""
+def describe_upload(model: Any, wanted: Mapping[str, Any], *, said: str) -> dict[str, Any]:
+    """The facts of an upload, as 02-train writes them of its own; `said` is where it comes from."""
     from pinmill.features import is_linear, telling_features
     from pinmill.model import describe_model
 
@@ -148,7 +151,7 @@ def describe_upload(model: Any, wanted: Mapping[str, Any], *, by: str, note: str
         top = telling_features(model, n=TELLING) if is_linear(model) else None
         telling = {} if top is None else {str(c): t["feature"].tolist() for c, t in top.groupby("class", sort=False)}
     return {
-        "described": f"{kind}, uploaded by {by}{f' ({note})' if note else ''}",
+        "described": f"{kind}, {said}",
         **{fact: wanted[fact] for fact in ("task", "label", "positive", "prototype")},
         "classes": read_classes(model),
         "hyperparameters": {},
