@@ -4,13 +4,16 @@ W ?= docstrings
 BIN = .venv/bin
 LABDIR ?= notebooks
 
-.PHONY: run test lab check bench soak lock clean
+.PHONY: run serve test lab check bench soak lock clean
 
 run: .venv/installed  ## run the default workflow, or another: make run W=electronics
 	@$(BIN)/pinmill run $(W)
 
 test: .venv/tested  ## run the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
+
+serve: .venv/installed  ## serve the champion over HTTP: make serve W=electronics
+	@$(BIN)/pinmill serve $(W) $(ARGS)
 
 lab: .venv/installed  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab $(LABDIR)
