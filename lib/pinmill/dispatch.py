@@ -162,7 +162,7 @@ class Dispatcher:
             part.tried, part.group = True, ("again", next(self.numbers))
             self.put(part)
         joined = asyncio.gather(*(part.answer for part in parts), return_exceptions=True)
-        joined.add_done_callback(lambda done: settle(task, join(done.result())))
+        joined.add_done_callback(lambda done: conclude(task, done.result()))
 
     def sweep(self, now: float) -> list[Wire]:
         """Answer those whose deadline has passed; the kernels that hang."""
@@ -197,6 +197,10 @@ def fail(task: Task, problem: Problem) -> None:
         task.answer.set_exception(problem)
 
 
-def join(parts: Sequence[Any]) -> list[bytes]:
-    """The items of rows that were tried alone; empty for one that failed."""
-    return [b"" if isinstance(part, BaseException) else part[0] for part in parts]
+def conclude(task: Task, parts: Sequence[Any]) -> None:
+    """Give a task the items of its rows, which were tried alone: empty for one that failed; all late if one was."""
+    late = [part for part in parts if isinstance(part, Problem) and part.status == 504]
+    if late:
+        fail(task, late[0])
+    else:
+        settle(task, [b"" if isinstance(part, BaseException) else part[0] for part in parts])
