@@ -1,15 +1,18 @@
 """Real parts for the tests: the shared data sets, and projects in temporary folders that run real kernels."""
 
+import asyncio
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +50,7 @@ gate_min_n: 20
 """
 SPAM = ["win a free prize now", "cheap pills online", "claim your free reward", "urgent offer expires today"]
 HAM = ["see you at lunch tomorrow", "the report is attached", "call me when you are home", "thanks for the notes"]
+WORDS = " ".join(SPAM + HAM).split()
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,94 @@ def start_server(workplace: Workplace, workflow: str, *words: str, ready: bool =
         process.wait()
         raise
     return server
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one request of a load got."""
+
+    text: str
+    response: httpx.Response | None  # None: the connection failed
+    error: str
+    asked: float  # s since 1970
+    answered: float
+
+    @property
+    def status(self) -> int:
+        return self.response.status_code if self.response else 0
+
+    @property
+    def version(self) -> str:
+        return self.response.headers["X-Model-Version"] if self.response else ""
+
+
+@dataclass
+class Load:
+    """Connections that ask for the prediction of one text after the other, each its own, until the block ends."""
+
+    server: Server
+    connections: int = 16
+    pause: float = 0.03  # s between an answer and the next request of a connection
+    answers: list[Answer] = field(default_factory=list)
+
+    def __enter__(self) -> "Load":
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.work()))
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join(120)
+        assert not self.thread.is_alive(), f"requests are without an answer\n{self.server.log.read_text()}"
+
+    async def work(self) -> None:
+        """Ask on all connections at once."""
+        limits = httpx.Limits(max_connections=self.connections)
+        async with httpx.AsyncClient(base_url=self.server.url, timeout=100, limits=limits) as client:
+            await asyncio.gather(*(self.ask(client, random.Random(n)) for n in range(self.connections)))
+
+    async def ask(self, client: httpx.AsyncClient, chance: random.Random) -> None:
+        """Ask on one connection."""
+        while not self.ended.is_set():
+            text, asked = make_text(chance), time.time()
+            try:
+                got, error = await client.post("/prediction", params={"skip_cache": "true"}, json=text), ""
+            except httpx.TransportError as failed:
+                got, error = None, repr(failed)
+            self.answers.append(Answer(text, got, error, asked, time.time()))
+            await asyncio.sleep(self.pause)
+
+    def wait_for(self, n: int) -> None:
+        """Return when `n` more answers have come."""
+        enough = len(self.answers) + n
+        self.server.wait_until(lambda: len(self.answers) >= enough, seconds=90)
+
+    def assert_own(self, workplace: Workplace) -> None:
+        """Every answer that is one names the model that made it, and is that model's own for that text."""
+        good = [answer for answer in self.answers if answer.status == 200]
+        for version in {answer.version for answer in good}:
+            mine = [answer for answer in good if answer.version == version]
+            told = [answer.response.json() for answer in mine]
+            assert {each["version"] for each in told} == {version}
+            assert [each["probability"] for each in told] == predict(workplace, version, [a.text for a in mine])
+
+
+def make_text(chance: random.Random) -> str:
+    """A text of known words, each time another."""
+    return " ".join(chance.choices(WORDS, k=7))
+
+
+def predict(workplace: Workplace, version: str, texts: list[str]) -> list[dict[str, float]]:
+    """The probabilities by label that a version of `tiny`'s model, loaded here, gives for texts."""
+    import pandas
+    from pinmill.board import Board
+    from pinmill.model import load_model
+
+    board = Board(workplace.root / "outputs/pins")
+    model = load_model(board.read_file(board.pin("tiny-model", version)))
+    shares = model.predict_proba(pandas.DataFrame({"text": texts}))
+    return [dict(zip(model.classes_.tolist(), row, strict=True)) for row in shares.tolist()]
 
 
 def make_texts(n: int, *, start: int = 0) -> str:
@@ -298,6 +390,12 @@ def serve(trained: Workplace) -> Iterator[Callable[..., Server]]:
     for server in started:
         if server.process.poll() is None:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def load() -> type[Load]:
+    """The class of loads, to be used with `with`."""
+    return Load
 
 
 @pytest.fixture(scope="module")
