@@ -20,7 +20,7 @@ class Spam:
     def __init__(self) -> None:
         self.model = joblib.load(os.environ["MODEL"])
 
-    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=100)
+    @bentoml.api(batchable=True, max_batch_size=64)
     def predict(self, messages: list[Message]) -> list[dict]:
         """The probability of each label, for each message."""
         shares = self.model.predict_proba([message.text for message in messages])
