@@ -152,6 +152,7 @@ JSON_LIKE = st.text(alphabet='[]{},:" 019.eE-+truefalsn\\\n\t', max_size=24) | s
 @example("[01]", 1)
 @example("['a']", 1)
 @example("", 0)
+@example("]", 0)
 def test_only_a_json_list_of_as_many_items_as_rows_is_an_answer(text: str, count: int) -> None:
     def strict(constant: str) -> None:
         raise ValueError(constant)

@@ -59,6 +59,7 @@ def split_items(text: str, count: int) -> list[str]:
     """
     place, items, scan = skip_space(text, 0), [], DECODER.scan_once
     try:
+        is_list = text[place] == "["
         while text[place] == ("," if items else "["):
             place = skip_space(text, place + 1)
             if text[place] == "]" and not items:
@@ -66,7 +67,7 @@ def split_items(text: str, count: int) -> list[str]:
             _, end = scan(text, place)
             items.append(text[place:end].replace("\n", " "))
             place = skip_space(text, end)
-        whole = text[place] == "]" and skip_space(text, place + 1) == len(text)
+        whole = is_list and text[place] == "]" and skip_space(text, place + 1) == len(text)
     except (IndexError, StopIteration):
         whole = False
     if not whole or len(items) != count:
