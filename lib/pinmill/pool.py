@@ -16,7 +16,7 @@ from jupyter_client.blocking import BlockingKernelClient
 from pinmill.cell import INJECTED
 from pinmill.dispatch import Batch, Dispatcher
 from pinmill.endpoint import Endpoint
-from pinmill.errors import RunError
+from pinmill.errors import PinmillError, RunError
 from pinmill.kernel import Kernel, start_kernel
 from pinmill.notebook import find_parameters_cell, read_cells
 from pinmill.worker import CELLS, NEWS
@@ -112,7 +112,10 @@ class Link:
     def send(self, frames: Sequence[bytes]) -> None:
         if self.socket.closed:  # it died just now: who waits for it is told by whoever watches it
             return
-        self.socket.send_multipart(frames, zmq.NOBLOCK)
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:  # it died, and nobody has seen it yet
+            return
         if self.socket.EVENTS & zmq.POLLIN:  # sending may have swallowed the sign that something arrived
             asyncio.get_running_loop().call_soon(self.read)
 
@@ -142,6 +145,11 @@ class Pool:
         self.waits: dict[tuple[Link, str], asyncio.Future[dict[str, Any]]] = {}
         self.context = zmq.Context()
         self.cells = json.dumps([{"name": e.name, "source": e.source, "info": e.info} for e in seed.endpoints]).encode()
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether a new kernel is on its way and likely to serve: what is asked meanwhile waits for it."""
+        return self.began and not self.problem
 
     def start(self) -> None:
         """Begin to start the kernels; returns at once."""
@@ -178,10 +186,9 @@ class Pool:
 
     async def boot(self) -> Link | None:
         """A kernel that answers; None, with `problem` saying why, when it does not start."""
-        seed, link = self.seed, None
-        environ = {**seed.settings, **THREADS, "PINMILL_HOME": str(seed.root), "JPY_SESSION_NAME": seed.notebook}
-        kernel = await asyncio.to_thread(start_kernel, seed.root, environ, imports=AHEAD_OF_TIME)
+        seed, kernel, link = self.seed, None, None
         try:
+            kernel = await self.launch()
             link = Link(kernel, self.context, self.take, self.hear)
             link.open()
             hello, compiled = self.expect(link, "hello"), self.expect(link, "compiled")
@@ -191,9 +198,9 @@ class Pool:
             if problem := (await self.hear_of(link, compiled))["problem"]:
                 raise RunError(problem)
             await self.prepare(link, found)
-        except RunError as error:
-            self.problem = str(error)
-            self.say(f"a kernel did not start: {error}")
+        except Exception as error:  # whatever it is: who gave up here would leave the service without this kernel
+            self.problem = str(error) if isinstance(error, PinmillError) else f"{type(error).__name__}: {error}"
+            self.say(f"a kernel did not start: {self.problem}")
             await self.abandon(kernel, link)
             return None
         except BaseException:
@@ -206,19 +213,32 @@ class Pool:
         self.ready.set()
         return link
 
-    async def abandon(self, kernel: Kernel, link: Link | None) -> None:
+    async def launch(self) -> Kernel:
+        """A kernel's process; ended again when the service ends meanwhile."""
+        seed = self.seed
+        environ = {**seed.settings, **THREADS, "PINMILL_HOME": str(seed.root), "JPY_SESSION_NAME": seed.notebook}
+        starting = asyncio.create_task(asyncio.to_thread(start_kernel, seed.root, environ, imports=AHEAD_OF_TIME))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await self.abandon(await starting, None)
+            raise
+
+    async def abandon(self, kernel: Kernel | None, link: Link | None) -> None:
         if link:
             self.forget(link)
-        await asyncio.to_thread(kernel.stop)
+        if kernel:
+            await asyncio.to_thread(kernel.stop)
 
     async def prepare(self, link: Link, hello: Mapping[str, Any]) -> None:
         """Make a new kernel serve what the others serve; the first says itself what it found."""
         link.loaded.update({hello["version"]} - {None})
-        if self.version is None:
-            self.version, self.problem = hello["version"], hello["problem"] or ""
-        elif hello["version"] != self.version:
-            await self.load_on(link, self.version)
-            link.send([b"choose", b"", self.version.encode()])
+        self.version, chosen = self.version or hello["version"], hello["version"]
+        while chosen != self.version:  # which may change while it is loaded
+            chosen = self.version
+            await self.load_on(link, chosen)
+            link.send([b"choose", b"", chosen.encode()])
+        self.problem = "" if self.version else hello["problem"]
 
     def expect(self, link: Link, what: str) -> "asyncio.Future[dict[str, Any]]":
         return self.waits.setdefault((link, what), asyncio.get_running_loop().create_future())
@@ -245,9 +265,20 @@ class Pool:
             raise RunError(problem)
         link.loaded.add(version)
 
-    async def load(self, version: str) -> None:
-        """Let all kernels load a model version. Raises RunError when one cannot."""
-        await asyncio.gather(*(self.load_on(link, version) for link in self.links))
+    async def load(self, version: str, *, anew: bool = False) -> None:
+        """Let all kernels load a model version; `anew`: ask also those that had it, and may have let go of it.
+
+        Raises RunError when one cannot; one that ends meanwhile does not count.
+        """
+        for link in self.links if anew else []:
+            link.loaded.discard(version)
+        while lacking := [link for link in self.links if version not in link.loaded]:
+            done = await asyncio.gather(*(self.load_on(link, version) for link in lacking), return_exceptions=True)
+            for link, failed in zip(lacking, done, strict=True):
+                if failed and link.is_alive():
+                    raise failed
+            if any(done):
+                await asyncio.sleep(LOOK)  # until it is seen which one ended
 
     def choose(self, version: str) -> None:
         """From now on the cells speak of `version`, which all kernels have loaded."""

@@ -67,9 +67,13 @@ class Models:
     async def look(self) -> None:
         """See who is champion, and let all kernels serve it."""
         champion = await asyncio.to_thread(read_champion, self.board, self.workflow)
+        if champion is None and self.champion is not None:
+            raise PinNotFoundError(f"there is no champion of {self.workflow} any more on {self.board.url}")
         if champion is None or not self.pool.links:
             return
         if self.champion and champion.record == self.champion.record:
+            if self.refused:
+                self.say(f"the champion is served again: {champion.version}")
             self.refused = ""
             return
         now, (record, when) = asyncio.get_running_loop().time(), self._tried
@@ -77,7 +81,9 @@ class Models:
             return
         self._tried = (champion.record, now)
         served = await asyncio.to_thread(self.read_pin, champion.version, champion.sha256)
-        await self.pool.load(champion.version)
+        await self.pool.load(champion.version, anew=True)
+        if not self.pool.links:
+            return
         self.pool.choose(champion.version)
         self.current, self.champion, self.refused = served, champion, ""
         self.say(f"serving {self.workflow} {champion}")
@@ -120,9 +126,9 @@ class Models:
             raise PinNotFoundError(f"{what} {given[:60]!r}. GET /models lists them.")
         return self.read_pin(found[0])
 
-    def must_serve(self) -> Served:
-        """What is served. Raises Problem (503) while nothing can be."""
-        if self.current is None or not self.pool.links:
+    def must_serve(self, *, at_once: bool = False) -> Served:
+        """What is served, unless `at_once` also while a kernel is replaced. Raises Problem (503) when nothing is."""
+        if self.current is None or not (self.pool.links or (self.pool.is_replacing and not at_once)):
             raise Problem(503, self.tell_unready(), headers={"Retry-After": "2"})
         return self.current
 
