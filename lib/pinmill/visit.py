@@ -11,6 +11,7 @@ from pinmill.problem import Problem
 JSON_TYPES = {b"application/json", b""}
 READ_AWAY = 64_000_000  # bytes of a body too large that are read and dropped, so that its sender reads our answer
 IN_URL = ("token", "access_token", "api_key", "apikey", "authorization")  # names under which people send tokens
+DEEPEST = 32  # levels of lists and objects in what a cell is given
 URL_TOKEN = (
     "a token in an address is refused: addresses stand in logs and histories, so revoke it. "
     "Send a new one in the header Authorization: Bearer …"
@@ -49,7 +50,7 @@ class Visit:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read_parts(self, most: int) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises Problem: 413 beyond `most` bytes, 415 where it is compressed, 400 for half of it."""
+        """The body as it comes. Raises Problem: 413 beyond `most` bytes, 415 if it is compressed, 400 for half of it."""
         if self.headers.get(b"content-encoding", b"identity") != b"identity":
             raise Problem(415, "the body is compressed; send it as it is, without Content-Encoding")
         size, more = 0, True
@@ -101,3 +102,14 @@ def parse_json(body: bytes) -> Any:
         raise Problem(400, f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except ValueError:  # a number of more digits than Python converts
         raise Problem(400, "the body holds a number that is too long") from None
+
+
+def limit_depth(value: Any) -> Any:
+    """`value` as it is. Raises Problem (400) when it is nested more deeply than a cell can be expected to take."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        lists = [list(each.values()) if isinstance(each, dict) else each for each in level]
+        level = [inner for each in lists if isinstance(each, list) for inner in each]
+        if not level:
+            return value
+    raise Problem(400, f"the body is nested more than {DEEPEST} levels deep")
