@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from conftest import Workplace
+    from conftest import Server, Workplace
 
 HOST = "model.example.org"
 MAIN = """\
@@ -264,6 +264,27 @@ def test_no_text_and_no_token_stands_in_a_log(tmp_path: Path, find_program: Call
         ("GET", "/prediction", 308),
     ]  # fmt: skip
     assert [name for name, log in logs.items() if "private" in log] == []
+
+
+def test_the_real_gateway_behind_it_knows_its_callers(
+    trained: Workplace, serve: Callable[..., Server], tmp_path: Path, find_program: Callable[[str, str], str]
+) -> None:
+    token = trained.pinmill("token", "create", "bench", "--role", "scorer").stdout.split()[-1]
+    server = serve("--trusted-proxy", "127.0.0.1")
+    (tmp_path / "nginx").mkdir()
+    with run_nginx(tmp_path / "nginx", int(server.url.rpartition(":")[2]), find_program) as nginx:
+        given = {"Authorization": f"Bearer {token}"}
+        scored = nginx.ask("POST", "/prediction", json="win a free prize now", headers=given)
+        forged = nginx.ask("GET", "/", come_from="127.0.0.2", headers=given | {"X-Forwarded-For": "6.6.6.6"})
+        unknown = nginx.ask("POST", "/prediction", json="win a free prize now")
+        larger = server.ask("POST", "/prediction", headers=given, content=bytes(2_000_001))
+        refused = nginx.ask("POST", "/prediction", headers=given, content=bytes(2_000_001))
+    logged = [json.loads(line) for line in nginx.logs()["pinmill-tiny.log"].splitlines()]
+    assert (scored.status_code, scored.json()["label"], unknown.status_code) == (200, "spam", 401)
+    assert forged.json()["caller"] == {"name": "bench", "address": "127.0.0.2"}
+    assert logged[0]["request_id"] == scored.headers["X-Request-Id"]
+    assert [(each.status_code, each.json()["status"]) for each in (larger, refused)] == [(413, 413)] * 2
+    assert token not in "".join(nginx.logs().values()) + server.log.read_text()
 
 
 @pytest.mark.parametrize("folder", ["project", "a project, of ours"])
