@@ -50,7 +50,7 @@ class Visit:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read_parts(self, most: int) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises Problem: 413 beyond `most` bytes, 415 if it is compressed, 400 for half of it."""
+        """The body as it comes. Raises Problem: 413 beyond `most` bytes, 415 if compressed, 400 for half of it."""
         if self.headers.get(b"content-encoding", b"identity") != b"identity":
             raise Problem(415, "the body is compressed; send it as it is, without Content-Encoding")
         size, more = 0, True
