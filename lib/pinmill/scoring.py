@@ -60,7 +60,8 @@ def read_options(given: Mapping[str, list[str]], own: Sequence[str]) -> Options:
     if errors:
         raise Problem(422, "the options in the address are wrong", errors=errors)
     said = {name: TRUTH[value] for name, value in flags.items()}
-    args = {name: given[name] for name in own if name in given} | ({"explain": ["true"]} if said.get("explain") else {})
+    args = {name: given[name] for name in own if name in given and name not in said}
+    args |= {"explain": ["true"]} if said.get("explain") else {}
     version = given["version"][-1] if "version" in given else ""
     return Options(said.get("echo_input", False), said.get("skip_cache", False), version, args)
 
