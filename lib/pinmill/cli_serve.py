@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -40,19 +41,26 @@ def serve(
 
     Example: pinmill serve docstrings --port 8080
     """
-    project = open_project()
-    from pinmill.gateway import Gateway, Options
     from pinmill.plan import make_plan
-    from pinmill.tokens import read_tokens
+    from pinmill.pool import start_serving
 
+    project = open_project()
     plan = make_plan(project, workflow, job="serve", assignments=[])
-    is_open = read_tokens(project.store).empty
-    if is_open and host not in LOOPBACK:
-        advice = "Make one first: pinmill token create NAME --role scorer"
-        raise ParameterError(f"--host {host}: without tokens only this machine is served. {advice}")
-    listening = open_socket(host, port)
-    options = Options(kernels, deadline, max_body, max_rows, rate=rate, cache=cache, allow_get=allow_get)
-    gateway = Gateway(project, plan, options)
+    with ExitStack() as ends:
+        kernel = start_serving(project.root, project.settings, plan.stages[0].path.name)  # it takes longer than we do
+        ends.callback(kernel.stop)
+        from pinmill.gateway import Gateway, Options
+        from pinmill.tokens import read_tokens
+
+        is_open = read_tokens(project.store).empty
+        if is_open and host not in LOOPBACK:
+            advice = "Make one first: pinmill token create NAME --role scorer"
+            raise ParameterError(f"--host {host}: without tokens only this machine is served. {advice}")
+        listening = open_socket(host, port)
+        options = Options(kernels, deadline, max_body, max_rows, rate=rate, cache=cache, allow_get=allow_get)
+        gateway = Gateway(project, plan, options)
+        gateway.pool.ahead.append(kernel)
+        ends.pop_all()
     whom = "this machine only, as there are no tokens; see: pinmill token create --help" if is_open else "with tokens"
     print(f"{workflow}: http://{show_host(host)}:{listening.getsockname()[1]} ({whom})", flush=True)
     run_server(gateway, listening, trusted_proxy or [])

@@ -51,15 +51,25 @@ def make_seed(root: Path, settings: Mapping[str, str], workflow: str, notebook: 
     return Seed(root, settings, workflow, notebook.name, tuple(injected), tuple(endpoints))
 
 
-def seed_kernel(kernel: Kernel, seed: Seed) -> None:
-    """Run the notebook's other cells in a kernel, then the loop that answers. Raises RunError; blocks for seconds."""
+def start_serving(root: Path, settings: Mapping[str, str], notebook: str) -> Kernel:
+    """A kernel's process that imports what a service needs; returns at once."""
+    environ = {**settings, **THREADS, "PINMILL_HOME": str(root), "JPY_SESSION_NAME": notebook}
+    return start_kernel(root, environ, imports=AHEAD_OF_TIME)
+
+
+def seed_kernel(kernel: Kernel, seed: Seed, seconds: float) -> None:
+    """Run the notebook's other cells in a kernel, then the loop that answers within `seconds`. Blocks for a while.
+
+    Raises RunError.
+    """
     client = BlockingKernelClient()
     client.load_connection_file(str(kernel.folder / "connection.json"))
     client.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
     try:
         for source in seed.sources:
             run_source(client, kernel, source, seed.notebook)
-        client.execute(f"__import__('pinmill.worker').worker.work(globals(), {str(kernel.folder)!r})", silent=True)
+        begin = f"__import__('pinmill.worker').worker.work(globals(), {str(kernel.folder)!r}, {seconds!r})"
+        client.execute(begin, silent=True)
     finally:
         client.stop_channels()
 
@@ -135,6 +145,7 @@ class Pool:
 
     def __init__(self, seed: Seed, count: int, dispatcher: Dispatcher, say: Callable[[str], None]) -> None:
         self.seed, self.count, self.dispatcher, self.say = seed, count, dispatcher, say
+        self.ahead: list[Kernel] = []  # started already
         self.links: list[Link] = []  # that answer
         self.version: str | None = None  # that every kernel is to serve
         self.problem = "no kernel has started yet"  # why none can answer
@@ -192,7 +203,7 @@ class Pool:
             link = Link(kernel, self.context, self.take, self.hear)
             link.open()
             hello, compiled = self.expect(link, "hello"), self.expect(link, "compiled")
-            await asyncio.to_thread(seed_kernel, kernel, seed)
+            await asyncio.to_thread(seed_kernel, kernel, seed, self.dispatcher.seconds)
             found = await self.hear_of(link, hello)
             link.send([b"cells", b"", self.cells])
             if problem := (await self.hear_of(link, compiled))["problem"]:
@@ -215,9 +226,10 @@ class Pool:
 
     async def launch(self) -> Kernel:
         """A kernel's process; ended again when the service ends meanwhile."""
+        if self.ahead:
+            return self.ahead.pop()
         seed = self.seed
-        environ = {**seed.settings, **THREADS, "PINMILL_HOME": str(seed.root), "JPY_SESSION_NAME": seed.notebook}
-        starting = asyncio.create_task(asyncio.to_thread(start_kernel, seed.root, environ, imports=AHEAD_OF_TIME))
+        starting = asyncio.create_task(asyncio.to_thread(start_serving, seed.root, seed.settings, seed.notebook))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
