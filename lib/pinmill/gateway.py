@@ -43,7 +43,7 @@ from pinmill.store import CALLS, stamp
 from pinmill.tokens import allows, read_tokens
 from pinmill.traffic import Traffic
 from pinmill.version import now_utc
-from pinmill.visit import Caller, Visit
+from pinmill.visit import Caller, Visit, limit_depth
 
 REREAD = 1.0  # s between two looks at the tokens
 PAGE = 1_000  # calls read at a time for the recent log
@@ -269,7 +269,7 @@ class Gateway:
         """What a cell answers."""
         served = self.models.current
         visit.version = served.version if served else ""
-        body = await visit.read_json(self.options.body) if request.method in ("POST", "PUT", "DELETE") else None
+        body = limit_depth(await visit.read_json(self.options.body)) if request.method in ("POST", "PUT") else None
         given = {"body": body, "args": visit.read_options(), "path": request.path_params, "headers": {}}
         asked = self.dispatcher.ask_cell(endpoint.name.encode(), json.dumps(given).encode(), visit.caller.as_json())
         found = await asked
@@ -300,7 +300,7 @@ class Gateway:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, visit: Visit, request: Request) -> Response:
-        served = self.models.must_serve()
+        served = self.models.must_serve(at_once=True)
         refused = {"refused": self.models.refused} if self.models.refused else {}
         return JSONResponse({"status": "ready", "version": served.version, **refused})
 
@@ -343,7 +343,7 @@ class Gateway:
     async def recent_log(self, visit: Visit, request: Request) -> Response:
         """One's own calls, of an admin all, oldest first."""
         given = request.query_params.get("hours", "24")
-        if not (given.isdecimal() and 1 <= int(given) <= 720):
+        if not (given.isdecimal() and len(given) < 4 and 1 <= int(given) <= 720):
             raise Problem(422, f"hours is {given[:20]!r}: a whole number from 1 to 720 was expected")
         since = now_utc() - timedelta(hours=int(given))
         caller = None if visit.caller.role == "admin" else visit.caller.name
