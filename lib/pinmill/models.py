@@ -16,6 +16,10 @@ def describe_changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -
     """In words, what differs between the lineages of two model versions."""
     if before is None:
         return []
+    if now.get("stage") == "upload":
+        return ["uploaded"]
+    if before.get("stage") == "upload":
+        return ["trained here"]
     old, new = before.get("parameters") or {}, now.get("parameters") or {}
     changes = [
         f"{name} {old.get(name)!r} → {new.get(name)!r}"
