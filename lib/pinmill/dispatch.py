@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from pinmill.problem import Problem
+from pinmill.worker import LateError
 
 BATCH = 64  # rows: more gain nothing, and keep others waiting
 AHEAD = 2  # batches a kernel has at a time: one that it works on, one that waits beside it
@@ -134,6 +135,8 @@ class Dispatcher:
         for fault in faults if batch.is_rows else [faults] * bool(faults):
             self.report(fault)
         if not batch.is_rows:
+            if faults and faults.get("error") == LateError.__name__:
+                fail(batch.tasks[0], Problem(504, LATE.format(self.seconds)))
             settle(batch.tasks[0], None if faults else (frames[0], frames[1]))
             return
         items, place = frames[0].split(b"\n"), 0

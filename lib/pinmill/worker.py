@@ -8,6 +8,7 @@ import ast
 import io
 import json
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -20,8 +21,25 @@ from pinmill.errors import PinmillError, ProjectError
 
 CELLS, NEWS = "cells", "news"  # sockets in the folder that gateway and kernel share: requests, and what was loaded
 SPACE = frozenset(" \t\n\r")  # that JSON allows between values
+# Shares of the gateway's deadline. A row that hangs ends after a quarter, with the rows beside it; then each is alone.
+MANY, AGAIN, ALONE = 0.25, 0.5, 0.9  # time for rows together, for each of those that were late, for a row or a cell
 WRAP = "def cell(REQUEST, CALLER):\n    yield\n"
 Cell = Callable[[str, Mapping[str, str] | None], Iterator[None]]
+
+
+class LateError(BaseException):
+    """A cell took longer than it may; not for the cell to catch."""
+
+
+class Printed(io.StringIO):
+    """What the thread that made this prints; what another one prints, such as one that a cell left behind, is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.owner = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return super().write(text) if threading.get_ident() == self.owner else len(text)
 
 
 def compile_cell(name: str, source: str, info: str, names: dict[str, Any]) -> Cell:
@@ -47,7 +65,7 @@ def compile_cell(name: str, source: str, info: str, names: dict[str, Any]) -> Ce
 
 def run_step(steps: Iterator[None]) -> str:
     """What a cell prints: at the first step its answer, at the second what its ResponseInfo cell tells."""
-    with redirect_stdout(io.StringIO()) as printed:
+    with redirect_stdout(Printed()) as printed:
         next(steps, None)
     return printed.getvalue()
 
@@ -101,6 +119,8 @@ def locate(error: BaseException, name: str) -> dict[str, Any]:
 
 class Worker:
     """A kernel's side of the sockets."""
+
+    seconds = 0.0  # the gateway's deadline; 0: cells take as long as they like
 
     def __init__(self, names: dict[str, Any], folder: Path) -> None:
         if "service" not in names:
@@ -164,28 +184,52 @@ class Worker:
         items = self.score(name.decode(), args.decode(), rows.decode().split("\n"), faults)
         return ["\n".join(items).encode(), json.dumps(faults).encode() if faults else b""]
 
-    def score(self, name: str, args: str, rows: Sequence[str], faults: list[dict[str, Any]]) -> list[str]:
+    def score(
+        self, name: str, args: str, rows: Sequence[str], faults: list[dict[str, Any]], share: float = 0.0
+    ) -> list[str]:
         """The item of each row; where the cell fails, the half that it fails on is found until one row is left."""
         request = f'{{"body": [{",".join(rows)}], "args": {args}, "path": {{}}, "headers": {{}}}}'
         try:
-            return split_items(run_step(self.cells[name](request, None)), len(rows))
+            steps = self.cells[name](request, None)
+            return split_items(self.run(steps, share or (MANY if len(rows) > 1 else ALONE)), len(rows))
         except BaseException as error:
             if len(rows) == 1:
                 faults.append(locate(error, name))
                 return [""]
-        middle = len(rows) // 2
-        return [*self.score(name, args, rows[:middle], faults), *self.score(name, args, rows[middle:], faults)]
+            size, share = (1, AGAIN) if isinstance(error, LateError) else ((len(rows) + 1) // 2, 0.0)
+        parts = [rows[place : place + size] for place in range(0, len(rows), size)]
+        return [item for part in parts for item in self.score(name, args, part, faults, share)]
+
+    def run(self, steps: Iterator[None], share: float) -> str:
+        """What a cell prints within a share of the deadline. Raises LateError, and whatever the cell raises."""
+        if not self.seconds:
+            return run_step(steps)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, share * self.seconds)
+            return run_step(steps)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def answer_cell(self, name: bytes, request: bytes, caller: bytes) -> list[bytes]:
         """What a cell printed and what its ResponseInfo cell printed, or its fault."""
         try:
             steps = self.cells[name.decode()](request.decode(), json.loads(caller))
-            return [run_step(steps).encode(), run_step(steps).encode(), b""]
+            return [self.run(steps, ALONE).encode(), self.run(steps, ALONE).encode(), b""]
         except BaseException as error:
             return [b"", b"", json.dumps(locate(error, name.decode())).encode()]
 
 
-def work(names: dict[str, Any], folder: str) -> None:
-    """Serve the notebook whose names these are, until the kernel is ended; nothing is shown in it any more."""
+def give_up(*_: object) -> None:
+    raise LateError
+
+
+def work(names: dict[str, Any], folder: str, seconds: float) -> None:
+    """Serve the notebook whose names these are, until the kernel is ended; nothing is shown in it any more.
+
+    `seconds` is the gateway's deadline. To be called in the main thread, where a signal ends a cell that hangs.
+    """
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        Worker(names, Path(folder)).serve()
+        worker = Worker(names, Path(folder))
+        worker.seconds = seconds
+        signal.signal(signal.SIGALRM, give_up)
+        worker.serve()
