@@ -57,6 +57,14 @@ def start_serving(root: Path, settings: Mapping[str, str], notebook: str) -> Ker
     return start_kernel(root, environ, imports=AHEAD_OF_TIME)
 
 
+def in_thread(function: Callable[..., Any], *given: Any) -> "asyncio.Future[Any]":
+    """What a function returns that blocks, from a thread, in the thread's own context.
+
+    In a copy of ours, as asyncio.to_thread has it, jupyter_client would run its coroutines on one loop in all threads.
+    """
+    return asyncio.get_running_loop().run_in_executor(None, function, *given)
+
+
 def seed_kernel(kernel: Kernel, seed: Seed, seconds: float) -> None:
     """Run the notebook's other cells in a kernel, then the loop that answers within `seconds`. Blocks for a while.
 
@@ -171,7 +179,7 @@ class Pool:
         """End all kernels."""
         for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, *(in_thread(kernel.stop) for kernel in self.ahead), return_exceptions=True)
         self.context.destroy(linger=0)
 
     async def keep(self) -> None:
@@ -192,7 +200,7 @@ class Pool:
                     await asyncio.sleep(LOOK)
             finally:
                 self.forget(link)
-                await asyncio.to_thread(link.kernel.stop)
+                await in_thread(link.kernel.stop)
             self.restarts += 1
 
     async def boot(self) -> Link | None:
@@ -203,7 +211,7 @@ class Pool:
             link = Link(kernel, self.context, self.take, self.hear)
             link.open()
             hello, compiled = self.expect(link, "hello"), self.expect(link, "compiled")
-            await asyncio.to_thread(seed_kernel, kernel, seed, self.dispatcher.seconds)
+            await in_thread(seed_kernel, kernel, seed, self.dispatcher.seconds)
             found = await self.hear_of(link, hello)
             link.send([b"cells", b"", self.cells])
             if problem := (await self.hear_of(link, compiled))["problem"]:
@@ -229,7 +237,7 @@ class Pool:
         if self.ahead:
             return self.ahead.pop()
         seed = self.seed
-        starting = asyncio.create_task(asyncio.to_thread(start_serving, seed.root, seed.settings, seed.notebook))
+        starting = in_thread(start_serving, seed.root, seed.settings, seed.notebook)
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -240,7 +248,7 @@ class Pool:
         if link:
             self.forget(link)
         if kernel:
-            await asyncio.to_thread(kernel.stop)
+            await in_thread(kernel.stop)
 
     async def prepare(self, link: Link, hello: Mapping[str, Any]) -> None:
         """Make a new kernel serve what the others serve; the first says itself what it found."""
