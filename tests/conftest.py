@@ -393,6 +393,18 @@ def serve(trained: Workplace) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="session")
+def start_service() -> Callable[..., Server]:
+    """The function `start_server`, for a service of the caller's own making, who stops it."""
+    return start_server
+
+
+@pytest.fixture(scope="session")
+def predict_here() -> Callable[..., list[dict[str, float]]]:
+    """The function `predict`."""
+    return predict
+
+
+@pytest.fixture(scope="session")
 def load() -> type[Load]:
     """The class of loads, to be used with `with`."""
     return Load
