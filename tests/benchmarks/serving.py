@@ -204,12 +204,12 @@ def wait_ready(running: Running, text: Any, log: Path, *, until: float) -> None:
     )
 
 
-def load(running: Running, connections: int, seconds: float, bodies: Path) -> dict[str, float]:
+def load(running: Running, connections: int, seconds: int, bodies: Path) -> dict[str, float]:
     """Put a server under load by wrk: requests/s, p50 and p99 [ms], processor time per request [µs].
 
     A failed request ends the benchmark.
     """
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "-s", HERE / "post.lua"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", HERE / "post.lua"]
     target = [f"{running.address}{running.server.path}", "--", bodies]
     before = read_busy(running.process)
     printed = run(*command, *target, folder=HERE, **running.server.environ)
@@ -295,7 +295,7 @@ Results = dict[tuple[str, int], list[dict[str, float]]]
 
 
 def measure_speed(
-    servers: Sequence[Running], cached: Running | None, texts: Sequence[str], *, rounds: int, seconds: float
+    servers: Sequence[Running], cached: Running | None, texts: Sequence[str], *, rounds: int, seconds: int
 ) -> Results:
     """What wrk saw of each server and number of connections, round by round."""
     jobs = [(running, connections) for connections in (1, MANY) for running in servers]
@@ -304,7 +304,7 @@ def measure_speed(
     bodies |= {CACHED: write_bodies(cached.server, texts[:1])} if cached else {}
     for running, connections in jobs:
         if connections == MANY:
-            load(running, connections, min(2.0, seconds), bodies[running.server.name])
+            load(running, connections, min(2, seconds), bodies[running.server.name])
     results: Results = {(running.server.name, connections): [] for running, connections in jobs}
     for number in range(rounds):
         turn = number % len(jobs)
@@ -388,7 +388,7 @@ def measure_memory(server: Server, texts: Sequence[str], *, most: int) -> list[T
     """Memory of gateway and kernel after 2,000 requests and after many."""
     with serve(server, texts[0]) as running:
         bodies, answered, seen = write_bodies(server, texts), 0, []
-        for goal, seconds in ((2000, 0.5), (most, 5)):
+        for goal, seconds in ((2000, 1), (most, 5)):
             while answered < goal:
                 answered += int(load(running, MANY, seconds, bodies)["requests"])
             seen.append((answered, *read_memory(running.process)))
@@ -460,7 +460,7 @@ def main() -> int:
     parser.add_argument(
         "--model", choices=("words", "default"), default="words", help="word n-grams, or 02-train's own"
     )
-    parser.add_argument("--seconds", type=float, default=8, help="length of one measurement")
+    parser.add_argument("--seconds", type=int, default=8, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kernels", type=int, default=1)
     parser.add_argument("--requests", type=int, default=200_000, help="how many, for the memory")
