@@ -130,12 +130,12 @@ class Gateway:
         )
         routes = [Route(e.path, self.guard(e.name, e.role, partial(self.ask, e)), methods=[e.method]) for e in cells]
         routes += [Route(p, self.guard(f"{m} {p}", role, act), methods=[m]) for m, p, role, act in own]
-        closed = [
-            Route(path, self.guard(f"{method} {path}", "any", self.refuse_get), methods=["GET"])
-            for method, path in self.rows
-            if method == "GET" and not self.options.allow_get
-        ]
-        return closed + routes + docs_routes()
+        scoring = [Route(p, self.guard(f"{m} {p}", "any", self.refuse_get), methods=[m]) for m, p in self.rows]
+        return scoring + routes + docs_routes()  # those of `scoring` are asked only where GET is off
+
+    def list_methods(self, path: str) -> set[str]:
+        """What may be done at an address."""
+        return {method for route in self.router.routes if route.path_regex.match(path) for method in route.methods}
 
     def guard(self, name: str, role: str, act: Callable[..., Awaitable[Response]]) -> Callable[..., Any]:
         """`act` for those who may."""
@@ -160,13 +160,14 @@ class Gateway:
         visit = Visit(scope, receive, f"{self.prefix}{next(self.numbers):x}", headers, started, nobody)
         try:
             visit.caller = self.identify(headers, nobody)
-            scoring = self.rows.get((scope["method"], scope["path"]))
-            if scoring is None or (scope["method"] == "GET" and not self.options.allow_get):
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            scoring = self.rows.get((method, scope["path"]))
+            if scoring is None or (method == "GET" and not self.options.allow_get):
                 await self.route(visit, send)
                 return
             visit.endpoint = scoring.endpoint.name
             self.admit(visit.caller, scoring.endpoint.role)
-            answer = scoring.answer if scope["method"] != "GET" else scoring.answer_get
+            answer = scoring.answer if method != "GET" else scoring.answer_get
             await self.send(visit, send, 200, (JSON_HEAD,), await answer(visit))
         except Problem as problem:
             await self.send_problem(visit, send, problem)
@@ -175,7 +176,10 @@ class Gateway:
                 404: "there is nothing at this address; GET / lists what there is",
                 405: "this address does not take that method",
             }
-            problem = Problem(error.status_code, told.get(error.status_code, str(error.detail)), headers=error.headers)
+            detail, about = told.get(error.status_code, str(error.detail)), dict(error.headers or {})
+            if error.status_code == 405:  # Starlette names the methods of one route only
+                about["Allow"] = ", ".join(sorted(self.list_methods(scope["path"])))
+            problem = Problem(error.status_code, detail, headers=about)
             await self.send_problem(visit, send, problem)
         except Exception as error:
             self.say(f"{visit.id} {visit.endpoint}: a defect of the gateway: {type(error).__name__}: {error}")
