@@ -73,10 +73,10 @@ def execute(workplace: "Workplace") -> dict[str, tuple[object, dict]]:
     bodies, infos = {}, {}
     for cell in nbformat.read(workplace.root / "out.ipynb", as_version=4).cells:
         if cell.cell_type == "code" and (found := ANNOTATION.match(cell.source)):
-            (output,) = cell.outputs
-            assert output.name == "stdout", output
+            assert {output.name for output in cell.outputs} == {"stdout"}, cell.outputs
+            text = "".join(output.text for output in cell.outputs)  # one print may come in two messages
             name = f"{found['method']} {braces(found['path'])}"
-            (infos if found["info"] else bodies)[name] = json.loads(output.text, parse_constant=pytest.fail)
+            (infos if found["info"] else bodies)[name] = json.loads(text, parse_constant=pytest.fail)
     return {name: (body, infos[name]) for name, body in bodies.items()}
 
 

@@ -202,7 +202,7 @@ def test_versions_load_in_threads_while_the_champion_scores(changed: Service) ->
 def test_rows_that_do_not_fit_are_all_named(service: Service) -> None:
     with pytest.raises(Problem) as problem:
         predict(service, ask(["fine", "", {"text": "fine"}, {"txt": "a"}, 7]))
-    assert problem.value.status == 422
+    assert told(problem) == (422, "3 of 5 rows do not fit what the model expects")
     assert [(each["row"], each["field"]) for each in problem.value.errors] == [
         (1, "text"),
         (3, "text"),
@@ -212,7 +212,7 @@ def test_rows_that_do_not_fit_are_all_named(service: Service) -> None:
     for body in ("a text", {"text": "a"}, None, 3):
         with pytest.raises(Problem) as problem:
             predict(service, ask(body))
-        assert told(problem) == (422, "the body is no JSON list; a list of texts or of records was expected")
+        assert told(problem) == (422, "the body must be a JSON list of rows; for one row there is POST /prediction")
     assert predict(service, ask([])) == []
 
 
@@ -223,6 +223,7 @@ def test_one_row_in_three_forms_and_its_echo(service: Service) -> None:
     assert predict_one(service, ask(text)) == whole
     assert predict_one(service, ask({"text": text}, echo_input="true")) == {**whole, "input": {"text": text}}
     assert predict_one(service, ask(input=text, echo_input="true")) == {**whole, "input": text}
+    assert predict_one(service, ask(input=json.dumps({"text": text}))) == whole
     with pytest.raises(Problem) as problem:
         predict_one(service, ask([text]))
     assert problem.value.status == 422

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,6 +28,7 @@ from pinmill.session import Run
 
 KEPT = 3  # versions beside the champion that stay loaded: to compare with, and to go back to at once
 MOST_TELLING = 20  # features in an explanation
+MOST_TESTED = 10_000  # rows that are scored for one request: about a second
 PARTS = {"overall": "metrics", "baseline": "baseline", "slices": "slices", "intersections": "intersections"}
 
 
@@ -76,6 +78,7 @@ class Service:
         self.started = datetime.now(UTC)
         self.champion: Loaded | None = None
         self.problem = ""  # why there is no champion
+        self.classes: dict[str, list[dict[str, Any]]] = {}  # scores of each class, by version of the pin W-metrics
         self._loaded: dict[str, Loaded] = {}  # the last used is last
         self._loading, self._changing = Lock(), Lock()
 
@@ -172,10 +175,10 @@ def read_option(request: Mapping[str, Any], name: str) -> str | None:
 def read_rows(loaded: Loaded, values: Any) -> list[dict[str, Any]]:
     """The records of a list of texts or records. Raises Problem (422) that names each violation."""
     if not isinstance(values, list):
-        raise Problem(422, "the body is no JSON list; a list of texts or of records was expected")
-    _, violations = check_rows(values, loaded.check)
-    if violations:
-        raise Problem(422, "the rows do not fit the prototype of the model", errors=violations)
+        raise Problem(422, "the body must be a JSON list of rows; for one row there is POST /prediction")
+    if violations := check_rows(values, loaded.check)[1]:
+        count = len({each["row"] for each in violations})
+        raise Problem(422, f"{count} of {len(values)} rows do not fit what the model expects", errors=violations)
     return [value if isinstance(value, dict) else {loaded.text: value} for value in values]
 
 
@@ -195,12 +198,10 @@ def predict(service: Service, request: str) -> list[dict[str, Any]]:
 
 
 def predict_one(service: Service, request: str) -> dict[str, Any]:
-    """The item of one row, from the body or the option `input` (a text, or the JSON of a record). Raises Problem."""
+    """The item of one row, from the body or the option `input`: a text, or a record's JSON. Raises Problem."""
     asked = json.loads(request)
-    value, given = asked.get("body"), read_option(asked, "input")
-    loaded = service.read(read_option(asked, "version"))
-    if given is not None:
-        value = given if loaded.text else read_record(given)
+    loaded, given = service.read(read_option(asked, "version")), read_option(asked, "input")
+    value = asked.get("body") if given is None else read_input(given)
     (item,) = predict(service, json.dumps(asked | {"body": [value]}))
     if "error" in item:
         raise Problem(500, item["error"])
@@ -208,12 +209,12 @@ def predict_one(service: Service, request: str) -> dict[str, Any]:
     return item | {"version": loaded.version, "from_cache": False} | echo
 
 
-def read_record(text: str) -> Any:
-    """The value of a JSON text. Raises Problem (400)."""
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise Problem(400, f"`input` is no JSON: {error}") from None
+def read_input(text: str) -> Any:
+    """A record where the text is a JSON object, otherwise the text."""
+    with suppress(ValueError):
+        value = json.loads(text)
+        return value if isinstance(value, dict) else text
+    return text
 
 
 def predict_records(service: Service, request: str) -> dict[str, Any]:
@@ -323,7 +324,9 @@ def read_performance(service: Service, request: str) -> dict[str, Any]:
     pin = find_evaluation(service.board, loaded.pin)
     results = service.board.read_json(pin) if pin else {}
     rows = {name: results.get(key) or [] for name, key in PARTS.items()}
-    rows["classes"] = score_classes(service.board, loaded, pin) if pin else []
+    if pin and pin.version not in service.classes:
+        service.classes[pin.version] = score_classes(service.board, loaded, pin)
+    rows["classes"] = service.classes[pin.version] if pin else []
     kept = {name: [row for row in each if wanted in name_row(row).lower()] for name, each in rows.items()}
     evaluated = pin.created.isoformat() if pin else None
     return {"version": loaded.version, "evaluated": evaluated, **kept, "decision": results.get("decision")}
@@ -348,14 +351,18 @@ def find_evaluation(board: Board, model: Pin) -> Pin | None:
 
 
 def score_classes(board: Board, loaded: Loaded, evaluation: Pin) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and number of test rows for each class; nothing for amounts, or when the data is gone."""
+    """Precision, recall and F1 of each class on n test rows of it; nothing for amounts, or when the data is gone.
+
+    Of more than MOST_TESTED test rows these are a sample: the request waits for it.
+    """
     data, facts = find_input(board, evaluation, "data"), loaded.pin.facts
     if data is None or not facts["classes"]:
         return []
     from sklearn.metrics import precision_recall_fscore_support
 
     table = board.read_table(data, columns=[*loaded.prototype, facts["label"], "_part"])
-    test = table[table["_part"] == "test"]
+    whole = table[table["_part"] == "test"]
+    test = whole.sample(min(len(whole), MOST_TESTED), random_state=0)
     sides = [np.array(as_labels(side).tolist()) for side in (test[facts["label"]], loaded.model.predict(test))]
     *scores, counts = precision_recall_fscore_support(*sides, labels=facts["classes"], zero_division=0.0)
     of_classes = list(zip(facts["classes"], counts.tolist(), strict=True))
