@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 import os
+import re
 import secrets
 import signal
 import tempfile
@@ -26,7 +27,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 
 from pinmill.actions import COMMAND
-from pinmill.cache import Cache
+from pinmill.cache import Cache, Lookups
 from pinmill.calls import Writer, read_calls
 from pinmill.dispatch import Dispatcher
 from pinmill.endpoint import Endpoint, read_endpoints
@@ -44,6 +45,7 @@ from pinmill.tokens import allows, read_tokens
 from pinmill.traffic import Traffic
 from pinmill.version import now_utc
 from pinmill.visit import Caller, Visit, limit_depth
+from pinmill.worker import DECODER
 
 REREAD = 1.0  # s between two looks at the tokens
 PAGE = 1_000  # calls read at a time for the recent log
@@ -54,6 +56,8 @@ NO_GET = (
     "GET /prediction is off: addresses, and the texts in them, stand in the logs of proxies. "
     "POST it, or start the service with --allow-get."
 )
+BODILESS = (204, 304)  # statuses of answers that have no body
+HEADER = re.compile(r"[!#-'*-.0-9A-Z^-z|~]+: [\t -~]*")
 JSON_HEAD = (b"content-type", b"application/json")
 QUIET = (b"cache-control", b"no-store")
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -109,7 +113,8 @@ class Gateway:
         """What scores rows, by method and path."""
         by_path = {endpoint.path: endpoint for endpoint in self.endpoints if endpoint.row_wise}
         limits = Limits(self.options.body, self.options.rows)
-        shared = (limits, self.models, self.dispatcher, self.traffic, self.writer, self.cache, self.workflow)
+        cached = (self.cache, Lookups(self.cache) if self.cache else None)
+        shared = (limits, self.models, self.dispatcher, self.traffic, self.writer, *cached, self.workflow)
         log_inputs = bool(self.plan.values.get("log_inputs"))
         return [
             ((each.method, each.path), Scoring(each, cell, *shared, log_inputs))
@@ -282,7 +287,7 @@ class Gateway:
         answer, info = found
         status, headers = read_info(answer, info)
         self.log(visit, status)
-        return Response(answer, status, headers)
+        return Response(b"" if status in BODILESS else answer, status, headers)
 
     def report(self, fault: Mapping[str, Any]) -> None:
         """Say which cell failed, and where."""
@@ -413,13 +418,16 @@ class Gateway:
 def read_info(answer: bytes, info: bytes) -> tuple[int, dict[str, str]]:
     """Status and headers of a cell's answer. Raises Problem (500) when it printed what it does not say it is."""
     try:
-        told = json.loads(info) if info.strip() else {}
-        headers = {"Content-Type": "application/json", **told.get("headers", {})}
-        if "json" in headers["Content-Type"]:
-            json.loads(answer)
-        return int(told.get("status", 200)), headers
-    except (ValueError, AttributeError, TypeError):
-        raise Problem(500, "The cell behind this printed something that is no answer.") from None
+        told = DECODER.decode(info.decode()) if info.strip() else {}
+        given = {name.lower(): str(value) for name, value in told.get("headers", {}).items()}
+        status, headers = int(told.get("status", 200)), {"content-type": "application/json"} | given
+        if "json" in headers["content-type"] and status not in BODILESS:
+            DECODER.decode(answer.decode())
+        if status in range(200, 600) and all(HEADER.fullmatch(f"{name}: {headers[name]}") for name in headers):
+            return status, headers
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        pass
+    raise Problem(500, "The cell behind this printed something that is no answer.")
 
 
 async def run_command(root: Path, *words: str) -> tuple[int, str, str]:
