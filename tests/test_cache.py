@@ -1,12 +1,14 @@
 """The cache in memory and in a real store, also one that is broken or that two processes fill."""
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 
 import pytest
-from pinmill.cache import Cache, make_key
+from pinmill.cache import Cache, Lookups, make_key
 from pinmill.calls import Writer
 from pinmill.store import PREDICTIONS, Store
 
@@ -89,6 +91,35 @@ def test_a_store_that_is_missing_or_broken_only_misses(path: Path, writer: Write
     assert cache.fetch(["k"]) == {}
     cache.put("k", "v", "1")
     assert (cache.get("k"), cache.fetch(["k"])) == ("1", {})
+
+
+def test_what_is_asked_while_the_store_answers_is_asked_together(path: Path, writer: Writer) -> None:
+    release, asked = threading.Event(), []
+
+    class Slow(Cache):
+        """A cache whose store takes its time for the first question."""
+
+        def fetch(self, keys: Sequence[str]) -> dict[str, str]:
+            asked.append(sorted(keys))
+            release.wait(30)
+            if "bad" in keys:
+                raise RuntimeError("whatever a store can do")
+            return {key: f"<{key}>" for key in keys if key != "unknown"}
+
+    async def ask() -> list[dict[str, str]]:
+        lookups = Lookups(Slow(Store(path), "w", writer))
+        first = asyncio.create_task(lookups.fetch(["a"]))
+        while not asked:
+            await asyncio.sleep(0)
+        others = [asyncio.create_task(lookups.fetch(keys)) for keys in (["b"], ["c", "unknown"])]
+        await asyncio.sleep(0)
+        release.set()
+        found = await asyncio.gather(first, *others)
+        return [*found, await lookups.fetch(["bad"]), await lookups.fetch(["d"])]
+
+    together = {"b": "<b>", "c": "<c>"}
+    assert asyncio.run(ask()) == [{"a": "<a>"}, together, together, {}, {"d": "<d>"}]
+    assert asked == [["a"], ["b", "c", "unknown"], ["bad"], ["d"]]
 
 
 def test_keys_are_alike_only_where_all_parts_are() -> None:

@@ -118,6 +118,23 @@ async def test_a_batch_has_no_more_rows_than_that_and_a_call_is_not_torn_apart()
 
 
 @on_loop
+async def test_batches_of_a_slow_model_have_fewer_rows() -> None:
+    kernel, loop = Kernel(), asyncio.get_running_loop()
+    dispatcher = start(kernel)
+    for _ in range(60):
+        ask(dispatcher, "a")
+        kernel.busy_since = loop.time() - 0.1  # s that the row has taken: five fit into LONGEST
+        answer(dispatcher, kernel)
+    assert dispatcher.size in (4, 5)
+    dispatcher.ask_rows(b"P", b"{}", [str(number) for number in range(12)])
+    assert [len(rows) for rows in kernel.holds()] == [dispatcher.size, dispatcher.size]
+    for _ in range(60):
+        answer(dispatcher, kernel)
+        ask(dispatcher, "a")
+    assert dispatcher.size == BATCH
+
+
+@on_loop
 async def test_work_goes_to_the_kernel_that_has_least() -> None:
     dispatcher = start(first := Kernel(), second := Kernel())
     for row in "abcd":

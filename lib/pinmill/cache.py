@@ -1,8 +1,9 @@
 """The cache of predictions: what a row-wise cell printed for one row, in memory and behind that in the store."""
 
+import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sql
@@ -52,6 +53,32 @@ class Cache:
         self._kept.move_to_end(key)
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)
+
+
+class Lookups:
+    """Questions to the store's part of a cache: what is asked while it answers one is asked together in the next."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache, self._keys, self._work = cache, set[str](), None
+        self._answer: asyncio.Future[dict[str, str]] | None = None
+
+    async def fetch(self, keys: Iterable[str]) -> dict[str, str]:
+        """What the store knows of `keys`, and of others."""
+        self._keys.update(keys)
+        self._answer = self._answer or asyncio.get_running_loop().create_future()
+        answer = self._answer
+        if self._work is None:
+            self._work = asyncio.create_task(self._ask())
+        return await answer
+
+    async def _ask(self) -> None:
+        while self._keys:
+            keys, answer, self._keys, self._answer = self._keys, self._answer, set(), None
+            try:
+                answer.set_result(await asyncio.to_thread(self._cache.fetch, [*keys]))
+            except Exception:  # whatever the store does: what is not known is computed
+                answer.set_result({})
+        self._work = None
 
 
 def make_key(version: str, cell_hash: str, args: Mapping[str, Sequence[str]], canonical: str) -> str:

@@ -16,6 +16,7 @@ from pinmill.problem import Problem
 from pinmill.worker import LateError
 
 BATCH = 64  # rows: more gain nothing, and keep others waiting
+LONGEST = 0.5  # s that a batch of a slow model may take: it has fewer rows then
 AHEAD = 2  # batches a kernel has at a time: one that it works on, one that waits beside it
 GONE = "The kernel ended while it worked on this, and nobody knows how far it came. Look before you send it again."
 TWICE = "The kernel ended twice on this row. The row, or the model, is at fault."
@@ -63,15 +64,17 @@ class Dispatcher:
     wires: list[Wire] = field(default_factory=list)
     groups: "OrderedDict[tuple, deque[Task]]" = field(default_factory=OrderedDict)
     waiting: int = 0
+    size: int = BATCH  # rows in a batch, by the pace of the last ones
+    pace: float = 0.0  # s a row, smoothed
     numbers: Any = field(default_factory=count)
 
     def ask_rows(self, name: bytes, args: bytes, rows: Sequence[str]) -> "list[asyncio.Future[list[bytes]]]":
-        """Ask a row-wise cell for the items of rows: a future for each part of at most BATCH rows."""
+        """Ask a row-wise cell for the items of rows: a future for each part of at most `size` rows."""
         self.check_room(len(rows))
-        if len(rows) <= BATCH:
+        if len(rows) <= self.size:
             return [self.add([b"rows", name, args], rows, (name, args))]
         own = next(self.numbers)  # takes turns with others, who would wait long behind it
-        parts = (rows[place : place + BATCH] for place in range(0, len(rows), BATCH))
+        parts = (rows[place : place + self.size] for place in range(0, len(rows), self.size))
         return [self.add([b"rows", name, args], part, (name, args, own)) for part in parts]
 
     def ask_cell(self, name: bytes, request: bytes, caller: bytes) -> "asyncio.Future[tuple[bytes, bytes]]":
@@ -107,7 +110,7 @@ class Dispatcher:
         """Send the next batch to a kernel; groups take turns."""
         group, queue = self.groups.popitem(last=False)
         tasks, rows = [], 0
-        while queue and (not tasks or rows + len(queue[0].rows) <= BATCH):
+        while queue and (not tasks or rows + len(queue[0].rows) <= self.size):
             task = queue.popleft()
             self.waiting -= len(task.rows) or 1
             if not task.answer.done():
@@ -126,8 +129,10 @@ class Dispatcher:
 
     def take(self, wire: Wire, number: bytes, *frames: bytes) -> None:
         """Give an answer of a kernel to those who asked."""
-        batch = wire.in_flight.pop(number, None)
-        wire.busy_since = asyncio.get_running_loop().time()
+        batch, now = wire.in_flight.pop(number, None), asyncio.get_running_loop().time()
+        if batch and batch.is_rows:
+            self.keep_pace((now - wire.busy_since) / sum(len(task.rows) for task in batch.tasks))
+        wire.busy_since = now
         self.pump()
         if batch is None:
             return
@@ -143,6 +148,11 @@ class Dispatcher:
         for task in batch.tasks:
             settle(task, items[place : place + len(task.rows)])
             place += len(task.rows)
+
+    def keep_pace(self, seconds: float) -> None:
+        """Have batches take no longer than LONGEST, going by the seconds that a row took."""
+        self.pace += (seconds - self.pace) / 8
+        self.size = max(1, min(BATCH, int(LONGEST / max(self.pace, LONGEST / BATCH))))
 
     def lose(self, wire: Wire) -> None:
         """Answer for a kernel that is gone: rows are tried once more, each alone; all else is told."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from pinmill.cache import Cache, make_key
+from pinmill.cache import Cache, Lookups, make_key
 from pinmill.calls import Writer
 from pinmill.dispatch import Dispatcher
 from pinmill.endpoint import Endpoint
@@ -86,6 +86,7 @@ class Scoring:
     traffic: Traffic
     writer: Writer | None  # None: nothing is logged
     cache: Cache | None
+    lookups: Lookups | None  # of the cache
     workflow: str
     log_inputs: bool
 
@@ -157,7 +158,7 @@ class Scoring:
         """The items that memory or the store has, by place."""
         found = {place: item for place, key in enumerate(keys) if (item := self.cache.get(key)) is not None}
         if len(found) < len(keys):
-            stored = await asyncio.to_thread(self.cache.fetch, [k for n, k in enumerate(keys) if n not in found])
+            stored = await self.lookups.fetch(key for place, key in enumerate(keys) if place not in found)
             found |= {place: stored[key] for place, key in enumerate(keys) if key in stored}
         return {place: item.encode() for place, item in found.items()}
 
