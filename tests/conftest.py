@@ -210,7 +210,8 @@ class Load:
     async def work(self) -> None:
         """Ask on all connections at once."""
         limits = httpx.Limits(max_connections=self.connections)
-        async with httpx.AsyncClient(base_url=self.server.url, timeout=100, limits=limits) as client:
+        known = {"base_url": self.server.url, "headers": self.server.client.headers}
+        async with httpx.AsyncClient(**known, timeout=100, limits=limits) as client:
             await asyncio.gather(*(self.ask(client, random.Random(n)) for n in range(self.connections)))
 
     async def ask(self, client: httpx.AsyncClient, chance: random.Random) -> None:

@@ -98,7 +98,7 @@ def run_server(gateway: object, listening: socket.socket, trusted: list[str]) ->
         http=BoundedProtocol,
         ws="none",
         lifespan="on",
-        log_level="warning",
+        log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=bool(trusted),

@@ -8,6 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from pinmill.problem import MEDIA_TYPE, Problem
 
 MOST_HEAD = 32_768  # bytes of request line and headers
+LARGE = f"The request line and headers are more than {MOST_HEAD:,} bytes."
 LOOK = 5.0  # s between two looks at a connection …
 LEAST = 1_024  # … in which at least so many bytes of an unfinished request must come
 MOST_CONNECTIONS = 2_000
@@ -16,7 +17,7 @@ MOST_CONNECTIONS = 2_000
 class BoundedProtocol(HttpToolsProtocol):
     """Refuses heads that are too large, requests that never end, malformed ones and too many connections."""
 
-    in_head, head, heard = False, 0, 0
+    in_head, head, heard, piece, is_large = False, 0, 0, 0, False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -34,9 +35,10 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.heard += len(data)
         self.head += len(data)
+        self.piece = len(data)
         super().data_received(data)
-        if self.in_head and self.head > MOST_HEAD:
-            self.refuse(431, f"The request line and headers are more than {MOST_HEAD:,} bytes.")
+        if self.in_head and self.head > MOST_HEAD and not self.transport.is_closing():
+            self.refuse(431, LARGE)
 
     def on_message_begin(self) -> None:
         self.in_head, self.head = True, 0
@@ -44,6 +46,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
+        if max(self.head, self.piece) > MOST_HEAD:  # all that came; how much of it is the head?
+            self.is_large = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > MOST_HEAD
+            if self.is_large:
+                raise ValueError(LARGE)  # which ends the parsing
         super().on_headers_complete()
 
     def look_again(self, heard: int, waited: bool) -> None:
@@ -55,7 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.look = self.loop.call_later(LOOK, self.look_again, self.heard, waits)
 
     def send_400_response(self, msg: str) -> None:
-        self.refuse(400, msg)
+        self.refuse(431, LARGE) if self.is_large else self.refuse(400, msg)
 
     def refuse(self, status: int, detail: str) -> None:
         """Answer with a problem and close; the application, if it was asked, learns that nobody listens."""
