@@ -50,6 +50,7 @@ def serve(
         kernel = start_serving(project.root, project.settings, plan.stages[0].path.name)  # it takes longer than we do
         ends.callback(kernel.stop)
         from pinmill.gateway import Gateway, Options
+        from pinmill.secret import scrub
         from pinmill.tokens import read_tokens
 
         is_open = read_tokens(project.store).empty
@@ -65,7 +66,7 @@ def serve(
     print(f"{workflow}: http://{show_host(host)}:{listening.getsockname()[1]} ({whom})", flush=True)
     run_server(gateway, listening, trusted_proxy or [])
     if gateway.pool.fatal:
-        raise RunError(gateway.pool.fatal)
+        raise RunError(scrub(gateway.pool.fatal, gateway.hidden))
 
 
 def open_socket(host: str, port: int) -> socket.socket:

@@ -205,7 +205,8 @@ class Gateway:
 
     async def send_problem(self, visit: Visit, send: Send, problem: Problem) -> None:
         """Send a problem, and log the call if it was one."""
-        body = json.dumps(problem.body(visit.id), ensure_ascii=False).encode(errors="backslashreplace")
+        told = scrub(problem.body(visit.id), self.hidden)
+        body = json.dumps(told, ensure_ascii=False).encode(errors="backslashreplace")
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
         self.log(visit, problem.status)
         await self.send(visit, send, problem.status, ((b"content-type", MEDIA_TYPE.encode()), *headers), body)
@@ -310,7 +311,7 @@ class Gateway:
 
     async def ready(self, visit: Visit, request: Request) -> Response:
         served = self.models.must_serve(at_once=True)
-        refused = {"refused": self.models.refused} if self.models.refused else {}
+        refused = {"refused": scrub(self.models.refused, self.hidden)} if self.models.refused else {}
         return JSONResponse({"status": "ready", "version": served.version, **refused})
 
     async def refuse_get(self, visit: Visit, request: Request) -> Response:

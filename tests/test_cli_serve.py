@@ -1,0 +1,196 @@
+"""`pinmill serve`: where it listens, what it refuses to start with, how it ends, and a workflow without a champion."""
+
+import json
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from pinmill.cli_serve import open_socket, show_host
+from pinmill.errors import ParameterError
+
+if TYPE_CHECKING:
+    from conftest import Server, Workplace
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+@pytest.fixture
+def start(start_service) -> "Iterator[Callable[..., Server]]":
+    """The function that starts a service in any project; all are ended afterwards."""
+    started: list[Server] = []
+    yield lambda *words, **options: started.append(start_service(*words, **options)) or started[-1]
+    for server in started:
+        if server.process.poll() is None:
+            server.stop()
+
+
+def add_cell(workplace: "Workplace", source: str, *tags: str) -> None:
+    """Append a code cell to the serving notebook."""
+    path = workplace.root / "notebooks" / "serve.ipynb"
+    content = json.loads(path.read_text())
+    cell = {"cell_type": "code", "id": "more", "metadata": {"tags": list(tags)}, "source": source}
+    content["cells"].append(cell | {"execution_count": None, "outputs": []})
+    path.write_text(json.dumps(content))
+
+
+# Where it listens
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_a_socket_listens_where_it_is_told(host: str) -> None:
+    with open_socket(host, 0) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection((host, port), timeout=5):
+            pass
+    assert show_host(host) == ("[::1]" if ":" in host else host)
+
+
+def test_a_port_in_use_is_one_clear_error(taken: int) -> None:
+    with pytest.raises(ParameterError) as raised:
+        open_socket("127.0.0.1", taken)
+    advice = "Take another --port or --host."
+    assert str(raised.value) == f"cannot listen on 127.0.0.1, port {taken}: address already in use. {advice}"
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
+def test_an_address_that_is_not_this_machine_s_is_one_clear_error(host: str) -> None:
+    with pytest.raises(ParameterError, match=f"^cannot listen on {host}, port 0: .*Take another --port or --host."):
+        open_socket(host, 0)
+
+
+# What it does not start with
+
+
+def refuse(workplace: "Workplace", *words: str, code: int) -> str:
+    """The only line that `pinmill serve tiny` says when it does not start."""
+    done = workplace.pinmill("serve", "tiny", "--port", "0", *words, code=code)
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1"])
+def test_without_tokens_it_does_not_listen_beyond_this_machine(workplace: "Workplace", host: str) -> None:
+    assert refuse(workplace, "--host", host, code=2) == (
+        f"ParameterError: --host {host}: without tokens only this machine is served. "
+        "Make one first: pinmill token create NAME --role scorer"
+    )
+
+
+def test_with_a_token_it_listens_wherever_it_is_told(workplace: "Workplace", start) -> None:
+    workplace.pinmill("token", "create", "shop", "--role", "scorer")
+    server = start(workplace, "tiny", "--host", "0.0.0.0", ready=False)
+    assert server.url.startswith("http://0.0.0.0:")
+    assert "(with tokens)" in server.log.read_text()
+    assert server.ask("GET", "/ping").status_code == 200
+    assert server.ask("GET", "/metadata").status_code == 401
+    assert server.stop() == 0
+
+
+def test_a_port_in_use_ends_it_with_2(workplace: "Workplace", taken: int) -> None:
+    line = refuse(workplace, "--port", str(taken), code=2)
+    assert line.startswith(f"ParameterError: cannot listen on 127.0.0.1, port {taken}: address already in use.")
+
+
+@pytest.mark.parametrize(
+    ("source", "tags", "said"),
+    [
+        ("# GET /\nprint(1)", [], "ProjectError: 1 problem in serve.ipynb: GET / stands 2 times."),
+        (
+            "# GET /x\nprint(1)",
+            ["role-root"],
+            "ProjectError: 1 problem in serve.ipynb: GET /x: there is no tag 'role-root'",
+        ),
+    ],
+)
+def test_endpoints_that_cannot_be_meant_end_it_with_2(
+    workplace: "Workplace", source: str, tags: list, said: str
+) -> None:
+    add_cell(workplace, source, *tags)
+    assert refuse(workplace, code=2).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("1 / 0", "serve.ipynb, the cell '1 / 0' raised ZeroDivisionError: division by zero. Run it in JupyterLab"),
+        (
+            "# GET /x\nreturn 1",
+            "the cell GET /x cannot answer requests: 'return' outside function (line 2 of the cell)",
+        ),
+        ("import os\nos._exit(1)", "the kernel of serve.ipynb ended"),
+    ],
+)
+def test_a_notebook_that_does_not_run_ends_it_with_4_and_says_which_cell(
+    workplace: "Workplace", source: str, said: str
+) -> None:
+    add_cell(workplace, source)
+    done = workplace.pinmill("serve", "tiny", "--port", "0", code=4)
+    assert done.stderr.splitlines()[-1].startswith(f"RunError: {said}")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_secret_in_what_a_cell_raises_is_not_said(workplace: "Workplace") -> None:
+    add_cell(workplace, "import os\nraise ValueError('the password is ' + os.environ['SHOP_PASSWORD'])")
+    text = (workplace.root / "params/tiny.yaml").read_text()
+    workplace.params(text.replace("source: tiny.csv", "source: secret:SHOP_PASSWORD"))
+    done = workplace.pinmill("serve", "tiny", "--port", "0", code=4, SHOP_PASSWORD="correct-horse-battery")
+    assert "the password is" in done.stderr
+    assert "correct-horse" not in done.stdout + done.stderr
+
+
+# Without a champion
+
+
+def test_without_a_champion_it_starts_and_says_how_to_get_one(workplace: "Workplace", start) -> None:
+    server = start(workplace, "tiny", "--host", "localhost", ready=False)
+    server.wait_until(lambda: server.ask("GET", "/").status_code == 200, seconds=60)
+    advice = "tiny has no champion yet. Train and promote one with: pinmill run tiny"
+    for method, path, value in (("GET", "/ready", None), ("POST", "/prediction", "x"), ("GET", "/metadata", None)):
+        answer = server.ask(method, path, value)
+        assert (answer.status_code, answer.json()["detail"]) == (503, advice)
+        assert answer.headers["X-Model-Version"] == "none"
+    welcome = server.ask("GET", "/").json()
+    assert (welcome["champion"], welcome["problem"]) == (None, advice)
+    assert server.ask("GET", "/ping").status_code == 200
+    assert server.ask("GET", "/openapi.json").json()["info"]["version"] == "none"
+    assert server.stop() == 0
+
+
+# From its first request to its end
+
+
+def test_what_changes_beside_it_is_known_without_a_restart(serve, trained: "Workplace") -> None:
+    """Tokens that are made beside an open service close it; GET is off though its cell is there; Ctrl-C ends it."""
+    path = trained.root / "notebooks" / "serve.ipynb"
+    content = json.loads(path.read_text())
+    for cell in content["cells"]:
+        if "GET /prediction\n" in "".join(cell["source"]) and cell["cell_type"] == "raw":
+            cell |= {"cell_type": "code", "outputs": [], "execution_count": None}
+    path.write_text(json.dumps(content))
+    server: Server = serve()
+    off = server.ask("GET", "/prediction?input=x")
+    assert off.status_code == 403
+    assert off.json()["detail"].startswith(
+        "GET /prediction is off: addresses, and the texts in them, stand in the logs"
+    )
+    assert "/prediction" in server.ask("GET", "/openapi.json").json()["paths"]
+    assert "get" not in server.ask("GET", "/openapi.json").json()["paths"]["/prediction"]
+    assert server.ask("GET", "/metadata").status_code == 200
+    trained.pinmill("token", "create", "shop", "--role", "scorer")
+    server.wait_until(lambda: server.ask("GET", "/metadata").status_code == 401, seconds=4)
+    kernels = server.kernels()
+    assert len(kernels) == 1
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(30) == 0
+    server.client.close()
+    assert "Traceback" not in server.log.read_text()
