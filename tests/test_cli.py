@@ -45,7 +45,15 @@ OPTIONS = {  # every command and its options; a new one fails here until it is a
     "doctor": {"--json"},
     "export": set(),
     "export vetiver": set(),
-}
+    "export nginx": {"--name", "--certificate", "--key", "--port", "--output", "--force"},
+    "export systemd": {"--user", "--port", "--output", "--force"},
+    "export docker": {"--port", "--output", "--force"},
+    "serve": {
+        "--host", "--port", "--kernels", "--deadline", "--max-body", "--max-rows", "--rate", "--cache", "--allow-get",
+        "--trusted-proxy",
+    },
+    "upload": {"--note", "--by", "--evaluate", "--json"},
+}  # fmt: skip
 RUN_KEYS = {
     "run", "workflow", "job", "status", "started", "ended", "parameters", "stages", "candidate", "champion_before",
     "champion_after", "reasons", "outcome", "error", "pages", "rendered_by", "warnings",
