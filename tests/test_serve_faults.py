@@ -390,9 +390,10 @@ def talk_and_leave(server: Server, piece: bytes) -> None:
 
 
 def count_calls(place: Path) -> int:
-    """How many rows the call log in this file has."""
-    with closing(sqlite3.connect(f"file:{place}?mode=ro", uri=True)) as connection:
+    """How many rows the call log in this file has; 0 if there is none."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{place}?mode=ro", uri=True)) as connection:
         return connection.execute("SELECT count(*) FROM calls").fetchone()[0]
+    return 0
 
 
 def test_a_store_that_takes_nothing_fails_no_prediction_and_gets_the_log_later(
@@ -435,13 +436,15 @@ def test_a_store_that_takes_nothing_fails_no_prediction_and_gets_the_log_later(
     for path in small_disk.glob("store.sqlite*"):
         path.unlink()
     with load(server) as running:
-        server.wait_until(lambda: store.exists() and count_calls(store) > 0)
+        server.wait_until(lambda: count_calls(store) > 0)
     assert {answer.status for answer in running.answers} == {200}
-    assert httpx.get(f"{server.url}/metadata").status_code == 401  # a store without tokens opens no doors
-    assert "the tokens are gone" in server.log.read_text()
+    del server.client.headers["Authorization"]
+    end = time.monotonic() + 2.5  # the tokens are read again each second: a store without any opens no doors
+    while time.monotonic() < end:
+        assert server.ask("GET", "/metadata").status_code == 401
 
 
-def test_a_board_out_of_reach_is_said_and_the_champion_goes_on(
+def test_a_board_or_store_that_vanishes_is_missed_loudly_and_the_champion_goes_on(
     serve: Serve, trained: Workplace, load: type[Load]
 ) -> None:
     server, board = serve(), trained.root / "outputs/pins"
@@ -453,7 +456,11 @@ def test_a_board_out_of_reach_is_said_and_the_champion_goes_on(
         assert read_metric(server, "pinmill_champion_refused") == 1
         board.with_name("away").rename(board)
         server.wait_until(lambda: "refused" not in server.ask("GET", "/ready").json())
-        running.wait_for(20)
+        store = trained.root / "outputs/pinmill.sqlite"
+        server.wait_until(lambda: count_calls(store) > 0)
+        for path in store.parent.glob("pinmill.sqlite*"):
+            path.unlink()
+        server.wait_until(lambda: count_calls(store) > 0)
     assert {(answer.status, answer.error) for answer in running.answers} == {(200, "")}
     log = server.log.read_text()
     assert log.index("THE CHAMPION IS NOT SERVED: there is no champion") < log.index("the champion is served again")

@@ -87,9 +87,10 @@ class Writer:
                 self._say(f"the call log is written again; {self.lost} rows were lost since the start")
             self.failing = ""
         except Exception as error:  # whatever it is: a thread that ended here would lose every later call
-            self.failing = str(error) if isinstance(error, StoreError) else repr(error)
+            failing = str(error) if isinstance(error, StoreError) else repr(error)
             self._store.close()  # the next flush opens the file anew, which may be another by then
-            self._remind(f"the call log waits in memory ({len(self._taken)} rows, {self.lost} lost): {self.failing}")
+            self._remind(f"the call log waits in memory ({len(self._taken)} rows, {self.lost} lost): {failing}")
+            self.failing = failing
         self._room = LIMIT - len(self._taken)
 
     def _remind(self, message: str) -> None:

@@ -4,6 +4,7 @@ SQLite in a file by default, or any SQLAlchemy URL. What a method has returned s
 the first write. Other modules take the tables from here, `read` a query, and write in `writing`.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -112,6 +113,8 @@ class Store:
         try:
             url = sql.URL.create("sqlite", database=self._place) if self._file else sql.make_url(place)
             self._engine = sql.create_engine(url, **options)
+            self._disk = url.database if url.get_backend_name() == "sqlite" else None
+            self._inode = 0  # of the file that is open; 0 if there was none
         except (sql.exc.ArgumentError, ImportError, ValueError):  # whose words may hold a part of the password
             raise StoreError(f"PINMILL_STORE is {self.where}: {EXPECTED}") from None
 
@@ -212,10 +215,18 @@ class Store:
             raise StoreError(f"the store {newer}. A newer one wrote it: upgrade this one")
         return version
 
+    def _follow_file(self) -> None:
+        """Forget the connections to a file that is gone, or another by now: SQLite would go on in the deleted one."""
+        inode = os.stat(self._disk).st_ino if self._disk and os.path.exists(self._disk) else 0
+        if inode != self._inode:
+            self._engine.dispose()
+            self._inode = inode
+
     @contextmanager
     def _telling(self, doing: str) -> Iterator[None]:
         """Turn what a database or disk says into a StoreError: what, where, and what to do."""
         try:
+            self._follow_file()
             yield
         except (sql.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
             said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
