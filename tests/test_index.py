@@ -55,9 +55,9 @@ def crown(project: Project, name: str, version: str, *, expected: str | None = N
     promote(project.board, name, version, expected=expected, **signed)
 
 
-def add_run(project: Project, name: str, status: str, *, day: int = 6, **more) -> str:
+def add_run(project: Project, name: str, status: str, *, day: int = 6, job: str = "train", **more) -> str:
     run = f"202605{day:02}T060000Z-000000-abcd"
-    record = RunRecord(run, name, "train", status, f"2026-05-{day:02}T06:00:00+00:00", **more)
+    record = RunRecord(run, name, job, status, f"2026-05-{day:02}T06:00:00+00:00", **more)
     write_record(project.runs_folder(name), record)
     return run
 
@@ -301,6 +301,13 @@ def test_a_skipped_run_does_not_hide_the_one_before_and_no_older_one_is_read(pro
     monkeypatch.setattr(runs, "read_record", lambda folder, run: read.append(run[:8]) or read_record(folder, run))
     assert "the last run of spam failed" in read_index(project).lead
     assert read == ["20260504", "20260503"]
+
+
+def test_the_serving_notebook_run_as_a_job_does_not_hide_a_failed_training(project) -> None:
+    add_workflow(project, "spam")
+    add_run(project, "spam", "failed", day=1)
+    add_run(project, "spam", "succeeded", day=2, job="serve")
+    assert "the last run of spam failed" in read_index(project).lead
 
 
 def test_what_is_damaged_is_said_in_its_section_and_the_rest_is_shown(project) -> None:

@@ -84,7 +84,7 @@ def read_overview(project: Project, workflow: str) -> Overview:
         problems += params.problems
     if not WORKFLOW.fullmatch(workflow):
         return Overview(workflow, title, problems)
-    run = attempt(lambda: next((r for r in read_records(project.runs_folder(workflow)) if r.status != "skipped"), None))
+    run = attempt(read_last, project.runs_folder(workflow))
     champion, decided = attempt(read_champion, board, workflow), attempt(board.versions, f"{workflow}-metrics") or []
     recent, scores = read_scores(decided[-RECENT:]), {}
     if champion:
@@ -95,6 +95,11 @@ def read_overview(project: Project, workflow: str) -> Overview:
     rejected = run.run if run and run.status == "rejected" and RUN.fullmatch(run.run) else ""
     links = attempt(read_links, project.pages_folder(workflow), rejected, former) or {}
     return Overview(workflow, title, [*dict.fromkeys(problems)], champion, scores, recent, run, links)
+
+
+def read_last(folder: Path) -> RunRecord | None:
+    """The newest run that made or found something; a serving notebook that was run as a job only shows its cells."""
+    return next((run for run in read_records(folder) if run.job != "serve" and run.status != "skipped"), None)
 
 
 def read_links(folder: Path, rejected: str, former: str) -> dict[str, Markdown]:
