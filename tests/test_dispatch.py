@@ -34,8 +34,9 @@ def read_rows(frames: Sequence[bytes]) -> list[str]:
     return frames[4].decode().split("\n")
 
 
-def answer(dispatcher: Dispatcher, kernel: Kernel, faults: object = None) -> None:
-    """Let a kernel answer the first thing that it has."""
+def answer(dispatcher: Dispatcher, kernel: Kernel, faults: object = None, *, seconds: float = 0.0) -> None:
+    """Let a kernel answer the first thing that it has, on which it worked for `seconds`."""
+    kernel.busy_since = asyncio.get_running_loop().time() - seconds
     kind, number, *frames = kernel.sent.pop(0)
     told = json.dumps(faults).encode() if faults else b""
     if kind == b"cell":
@@ -115,23 +116,6 @@ async def test_a_batch_has_no_more_rows_than_that_and_a_call_is_not_torn_apart()
     for _ in range(2):
         answer(dispatcher, kernel)
     assert kernel.holds() == [["a"] * (BATCH - 1), ["b", "b", "c"]]
-
-
-@on_loop
-async def test_batches_of_a_slow_model_have_fewer_rows() -> None:
-    kernel, loop = Kernel(), asyncio.get_running_loop()
-    dispatcher = start(kernel)
-    for _ in range(60):
-        ask(dispatcher, "a")
-        kernel.busy_since = loop.time() - 0.1  # s that the row has taken: five fit into LONGEST
-        answer(dispatcher, kernel)
-    assert dispatcher.size in (4, 5)
-    dispatcher.ask_rows(b"P", b"{}", [str(number) for number in range(12)])
-    assert [len(rows) for rows in kernel.holds()] == [dispatcher.size, dispatcher.size]
-    for _ in range(60):
-        answer(dispatcher, kernel)
-        ask(dispatcher, "a")
-    assert dispatcher.size == BATCH
 
 
 @on_loop
@@ -224,6 +208,32 @@ async def test_a_fault_is_reported_and_its_row_is_empty() -> None:
 
 
 @on_loop
+async def test_a_slow_model_gets_small_batches_and_a_quick_one_large_ones_again() -> None:
+    dispatcher = start(kernel := Kernel(), most=100_000)
+    sizes = []
+    for seconds in (0.1, 100.0, 0.0001):  # for a row
+        for _ in range(100):
+            dispatcher.ask_rows(b"P", b"{}", ["a"] * 8)
+            answer(dispatcher, kernel, seconds=seconds * len(read_rows(kernel.sent[0])))
+        while kernel.sent:
+            answer(dispatcher, kernel, seconds=seconds * len(read_rows(kernel.sent[0])))
+        futures = dispatcher.ask_rows(b"P", b"{}", ["a"] * BATCH)
+        sizes.append(-(-BATCH // len(futures)))
+        while kernel.sent:
+            answer(dispatcher, kernel, seconds=seconds * len(read_rows(kernel.sent[0])))
+    assert sizes[1:] == [1, BATCH]
+    assert 4 <= sizes[0] <= 6  # half a second of it
+
+
+@on_loop
+async def test_a_cell_that_took_too_long_is_late_and_not_wrong() -> None:
+    dispatcher = start(kernel := Kernel())
+    future = dispatcher.ask_cell(b"GET /", b"{}", b"null")
+    answer(dispatcher, kernel, {"cell": "GET /", "error": "LateError", "line": 2})
+    assert future.exception().status == 504
+
+
+@on_loop
 async def test_a_full_queue_says_when_to_come_again() -> None:
     dispatcher = start(most=5)
     ask(dispatcher, *"abc")
@@ -267,8 +277,7 @@ async def test_a_kernel_that_goes_on_answering_does_not_hang() -> None:
     dispatcher = start(kernel := Kernel())
     ask(dispatcher, "a")
     ask(dispatcher, "b")
-    kernel.busy_since -= 11  # it began that long ago …
-    answer(dispatcher, kernel)  # … and has answered just now
+    answer(dispatcher, kernel, seconds=11)
     assert dispatcher.sweep(asyncio.get_running_loop().time()) == []
     kernel.busy_since -= 11
     assert dispatcher.sweep(asyncio.get_running_loop().time()) == [kernel]

@@ -1,6 +1,7 @@
 """A cell as a function: what is its own, what it prints, and how it fails."""
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +13,7 @@ import zmq
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pinmill.errors import ModelError, ProjectError
-from pinmill.worker import CELLS, NEWS, Worker, compile_cell, run_step, split_items
+from pinmill.worker import CELLS, NEWS, Worker, compile_cell, give_up, run_step, split_items
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -314,6 +315,64 @@ def test_a_row_wise_cell_that_prints_rubbish_fails_its_rows_and_the_next_call_is
 def test_a_cell_that_prints_too_few_items_is_asked_row_by_row(other: Other) -> None:
     other.compile(first="print(json.dumps(json.loads(REQUEST)['body'][:1]))")
     assert other.rows("first", ["a", "b", "c"]) == (['"a"', '"b"', '"c"'], [])
+
+
+# Time
+
+
+@pytest.fixture
+def hurried() -> Iterator[Worker]:
+    """A worker whose cells may take a tenth of a second; pytest's own alarm is put off meanwhile."""
+    handler, left = signal.signal(signal.SIGALRM, give_up), signal.setitimer(signal.ITIMER_REAL, 0)
+    worker = object.__new__(Worker)
+    worker.seconds, worker.cells = 0.1, {}
+    yield worker
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)  # nothing is left that could end the next cell
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, *left)
+
+
+HANG = [
+    "import time\ntime.sleep(60)",
+    "while True: pass",
+    "try:\n    while True: pass\nexcept Exception: pass",
+    "import threading\nthreading.Event().wait()",
+    "print(sum(1 for _ in iter(int, 1)))",
+]
+
+
+@pytest.mark.parametrize("hang", HANG)
+def test_a_row_that_hangs_fails_alone_and_in_time(hurried: Worker, hang: str) -> None:
+    indented = hang.replace("\n", "\n    ")
+    source = f"rows = json.loads(REQUEST)['body']\nif 'bad' in rows:\n    {indented}\nprint(json.dumps(rows))"
+    hurried.cells = {"slow": compile_cell("slow", source, "", {"json": json})}
+    faults: list[dict] = []
+    items = hurried.score("slow", "{}", ['"a"', '"bad"', '"b"', '"bad"'], faults)
+    assert items == ['"a"', "", '"b"', ""]
+    assert [fault["error"] for fault in faults] == ["LateError", "LateError"]
+
+
+def test_a_cell_that_hangs_is_told_as_late(hurried: Worker) -> None:
+    hurried.cells = {"GET /x": compile_cell("GET /x", HANG[0], "", {})}
+    answer, info, fault = hurried.answer_cell(b"GET /x", b"{}", b"null")
+    assert (answer, info, json.loads(fault)) == (b"", b"", {"cell": "GET /x", "error": "LateError", "line": 2})
+
+
+def test_what_a_thread_prints_that_a_cell_left_behind_is_in_no_answer() -> None:
+    started, goes_on = threading.Event(), threading.Event()
+    source = """\
+import threading
+def work():
+    started.set()
+    goes_on.wait(20)
+    print("stray")
+thread = threading.Thread(target=work)
+thread.start()
+started.wait(20)
+print("mine")"""
+    names = {"started": started, "goes_on": goes_on}
+    steps = compile_cell("GET /x", source, "goes_on.set()\nthread.join(20)\nprint('info')", names)("{}", None)
+    assert [run_step(steps), run_step(steps)] == ["mine\n", "info\n"]
 
 
 def test_options_reach_a_row_wise_cell_and_headers_never_do(other: Other) -> None:
