@@ -78,6 +78,7 @@ def test_killed_kernels_leave_no_request_without_its_own_answer(
 
 CELLS = {
     "GET /sleep": "import time\nwhile True:\n    time.sleep(1)",
+    "GET /nap": "import time\ntime.sleep(2)\nprint('\"slept\"')",
     "GET /stuck": "sum(range(10**15))",  # no signal ends it, nor does another thread of the kernel run beside it
     "GET /rubbish": "print('rubbish')\nprint('{}')",
     "GET /nothing": "pass",
@@ -464,3 +465,57 @@ def test_a_board_or_store_that_vanishes_is_missed_loudly_and_the_champion_goes_o
     assert {(answer.status, answer.error) for answer in running.answers} == {(200, "")}
     log = server.log.read_text()
     assert log.index("THE CHAMPION IS NOT SERVED: there is no champion") < log.index("the champion is served again")
+
+
+# The end
+
+
+def find_folders(server: Server) -> list[Path]:
+    """The temporary folders of the kernels."""
+    words = [psutil.Process(pid).cmdline() for pid in server.kernels()]
+    return [Path(each[each.index("-f") + 1]).parent for each in words]
+
+
+def test_sigterm_under_load_answers_what_was_accepted_and_leaves_nothing(
+    serve: Serve, trained: Workplace, load: type[Load]
+) -> None:
+    add_cells(trained)
+    server = serve("--deadline", "60")
+    kernels, folders = server.kernels(), find_folders(server)
+    assert [folder.is_dir() for folder in folders] == [True]
+    with load(server) as running, ThreadPoolExecutor(1) as pool:
+        running.wait_for(100)
+        nap = pool.submit(server.ask, "GET", "/nap")
+        server.wait_until(lambda: httpx.get(f"{server.url}/metrics").text.find("pinmill_waiting 0.0") < 0)
+        ended = time.time()
+        server.process.terminate()
+        assert (nap.result().status_code, nap.result().json()) == (200, "slept")
+        code = server.process.wait(60)
+    assert code == 0, server.log.read_text()
+    lost = [answer for answer in running.answers if answer.status != 200]
+    assert [answer for answer in lost if answer.asked < ended or answer.status != 0] == [], server.log.read_text()
+    running.assert_own(trained)
+    assert ([psutil.pid_exists(pid) for pid in kernels], [folder.exists() for folder in folders]) == ([False], [False])
+    with closing(sqlite3.connect(trained.root / "outputs/pinmill.sqlite")) as connection:
+        logged = {request for (request,) in connection.execute("SELECT request FROM calls")}
+    answered = {answer.response.headers["X-Request-Id"] for answer in running.answers if answer.status == 200}
+    assert (len(answered) >= 100, answered - logged) == (True, set())
+
+
+def test_sigterm_at_the_start_leaves_no_kernel(serve: Serve) -> None:
+    server = serve(ready=False)
+    server.wait_until(lambda: len(server.kernels()) == 1)
+    kernels, folders = server.kernels(), find_folders(server)
+    server.process.terminate()
+    assert server.process.wait(60) == 0, server.log.read_text()
+    assert ([psutil.pid_exists(pid) for pid in kernels], [folder.exists() for folder in folders]) == ([False], [False])
+
+
+def test_kernels_of_a_killed_service_end_by_themselves(serve: Serve) -> None:
+    server = serve("--kernels", "2", ready=False)
+    server.wait_until(lambda: len(server.kernels()) == 2 and read_metric(server, "pinmill_kernels") >= 1, seconds=90)
+    kernels = [psutil.Process(pid) for pid in server.kernels()]  # one of them may still be starting
+    server.process.kill()
+    server.process.wait(60)
+    _, alive = psutil.wait_procs(kernels, timeout=60)
+    assert alive == []

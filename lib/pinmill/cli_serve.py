@@ -2,14 +2,18 @@
 
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pinmill.errors import ParameterError, RunError
 from pinmill.project import open_project
 from pinmill.terminal import Workflow
+
+if TYPE_CHECKING:
+    import uvicorn
 
 app = typer.Typer()
 
@@ -47,6 +51,7 @@ def serve(
     project = open_project()
     plan = make_plan(project, workflow, job="serve", assignments=[])
     with ExitStack() as ends:
+        handle_signals(leave)
         kernel = start_serving(project.root, project.settings, plan.stages[0].path.name)  # it takes longer than we do
         ends.callback(kernel.stop)
         from pinmill.gateway import Gateway, Options
@@ -60,11 +65,13 @@ def serve(
         listening = open_socket(host, port)
         options = Options(kernels, deadline, max_body, max_rows, rate=rate, cache=cache, allow_get=allow_get)
         gateway = Gateway(project, plan, options)
+        whom = "this machine only, as there are no tokens; see: pinmill token create --help"
+        whom = whom if is_open else "with tokens"
+        print(f"{workflow}: http://{show_host(host)}:{listening.getsockname()[1]} ({whom})", flush=True)
+        server = make_server(gateway, trusted_proxy or [])
         gateway.pool.ahead.append(kernel)
         ends.pop_all()
-    whom = "this machine only, as there are no tokens; see: pinmill token create --help" if is_open else "with tokens"
-    print(f"{workflow}: http://{show_host(host)}:{listening.getsockname()[1]} ({whom})", flush=True)
-    run_server(gateway, listening, trusted_proxy or [])
+    server.run(sockets=[listening])
     if gateway.pool.fatal:
         raise RunError(scrub(gateway.pool.fatal, gateway.hidden))
 
@@ -88,8 +95,18 @@ def show_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def run_server(gateway: object, listening: socket.socket, trusted: list[str]) -> None:
-    """Serve until a signal comes, then answer what was accepted."""
+def handle_signals(act: Callable[..., None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, act)
+
+
+def leave(*_: object) -> None:
+    """End at once: nothing was accepted yet."""
+    raise SystemExit(0)
+
+
+def make_server(gateway: object, trusted: list[str]) -> "uvicorn.Server":
+    """The server, which from now on ends with a signal, once it has answered what was accepted."""
     import uvicorn
 
     from pinmill.protocol import BoundedProtocol
@@ -108,6 +125,6 @@ def run_server(gateway: object, listening: socket.socket, trusted: list[str]) ->
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it is done: that is a good end
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+    handle_signals(lambda *_: setattr(server, "should_exit", True))  # also when uvicorn raises it again in the end
+    return server
