@@ -454,11 +454,40 @@ def measure_equality(server: Server, workflow: str, rows: Any, *, tolerance: flo
     return Target(f"answers for {len(rows):,} rows of {workflow} at 64 connections", wanted, told, worst <= tolerance)
 
 
-def render_targets(targets: Sequence[Target]) -> str:
-    """The targets as a Markdown table."""
-    lines = ["| what | target | measured | |", "|---|--:|--:|---|"]
-    lines += [f"| {t.what} | {t.wanted} | {t.measured} | {t.verdict} |" for t in targets]
-    return "\n".join(lines)
+def prepare(folder: Path, kind: str, *, kernels: int, bentoml: bool, alone: bool) -> tuple[list[Server], Any]:
+    """All sides with the same model, ours first unless the peers stand `alone`; and the rows to ask them for."""
+    project, models = folder / kind, folder / f"{kind}-peers"
+    for each in (project, models):
+        each.mkdir(parents=True, exist_ok=True)
+    programs = make_environment(folder, bentoml=bentoml)
+    environ = make_project(project, "spam", words=kind == "words")
+    train, about = read_training_rows(project, "train")
+    rows = {"texts": train["text"].tolist(), "labels": train[about["label"]].tolist()}
+    (models / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    run(programs / "python", HERE / "train.py", kind, "rows.json", folder=models)
+    ours = () if alone else list_ours(project, environ, "spam", kernels=kernels)
+    asked = train.iloc[:: max(1, len(train) // TEXTS)][:TEXTS]
+    return [*ours, *list_peers(programs, models, bentoml=bentoml)], asked
+
+
+def compare(servers: Sequence[Server], texts: Sequence[str], kind: str, *, rounds: int, seconds: int) -> list[Target]:
+    """Print how fast all sides are, and judge ours if it is among them."""
+    with ExitStack() as stack:
+        running = {server.name: stack.enter_context(serve(server, texts[0])) for server in servers}
+        check_answers(list(running.values()), texts[:50])
+        cached = running.pop(CACHED, None)
+        results = measure_speed(list(running.values()), cached, texts, rounds=rounds, seconds=seconds)
+    print(f"\n{render_results(results)}\n", flush=True)
+    return judge_speed(results, kind) if cached else []
+
+
+def compare_table(folder: Path, *, kernels: int) -> Target:
+    """Whether answers for rows of a table are those of the model."""
+    folder.mkdir(exist_ok=True)
+    environ = make_project(folder, "bank", words=False)
+    rows, _ = read_training_rows(folder, "test")
+    server, _ = list_ours(folder, environ, "bank", kernels=kernels)
+    return measure_equality(server, "bank", rows[:TEXTS], tolerance=1e-12)
 
 
 def main() -> int:
@@ -470,7 +499,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kernels", type=int, default=1)
     parser.add_argument("--requests", type=int, default=200_000, help="how many, for the memory")
-    parser.add_argument("--parts", default="speed,start,memory,equality", help="which, with commas")
+    parser.add_argument("--parts", default="speed,start,memory,equality", help="some of these")
     parser.add_argument("--bentoml", action="store_true", help="BentoML also")
     parser.add_argument("--peers", action="store_true", help="the peers only")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "pinmill-serving")
@@ -478,46 +507,28 @@ def main() -> int:
     if shutil.which("wrk") is None:
         sys.exit("wrk is absent. Install it: apt-get install wrk")
     folder, parts = given.folder.resolve(), given.parts.split(",")
-    project, models = folder / given.model, folder / f"{given.model}-peers"
-    for each in (project, models):
-        each.mkdir(parents=True, exist_ok=True)
-    programs = make_environment(folder, bentoml=given.bentoml)
-    environ = make_project(project, "spam", words=given.model == "words")
-    train, about = read_training_rows(project, "train")
-    rows = {"texts": train["text"].tolist(), "labels": train[about["label"]].tolist()}
-    (models / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
-    run(programs / "python", HERE / "train.py", given.model, "rows.json", folder=models)
-    step = max(1, len(train) // TEXTS)
-    asked = train.iloc[::step][:TEXTS]
-    texts = asked["text"].tolist()
-    peers = list_peers(programs, models, bentoml=given.bentoml)
-    ours = () if given.peers else list_ours(project, environ, "spam", kernels=given.kernels)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in SAME)
-    print(
-        f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, {versions}; model: {given.model}", flush=True
-    )
-    targets = []
-    if "speed" in parts:
-        with ExitStack() as stack:
-            servers = [stack.enter_context(serve(server, texts[0])) for server in (*ours[:1], *peers)]
-            check_answers(servers, texts[:50])
-            cached = stack.enter_context(serve(ours[1], texts[0])) if ours else None
-            results = measure_speed(servers, cached, texts, rounds=given.rounds, seconds=given.seconds)
-        print(f"\n{render_results(results)}\n")
-        targets += judge_speed(results, given.model) if ours else []
-    if ours and "start" in parts:
-        targets.append(measure_start(ours[0], texts[0]))
-    if ours and "memory" in parts:
-        targets += measure_memory(ours[0], texts, most=given.requests)
-    if ours and "equality" in parts:
-        targets.append(measure_equality(ours[0], "spam", asked, tolerance=0.0))
-        (folder / "bank").mkdir(exist_ok=True)
-        environ = make_project(folder / "bank", "bank", words=False)
-        table, _ = read_training_rows(folder / "bank", "test")
-        tabular, _ = list_ours(folder / "bank", environ, "bank", kernels=given.kernels)
-        targets.append(measure_equality(tabular, "bank", table[:TEXTS], tolerance=1e-12))
-    print(render_targets(targets) if targets else "")
-    return 0 if all(target.met for target in targets) else 1
+    servers, rows = prepare(folder, given.model, kernels=given.kernels, bentoml=given.bentoml, alone=given.peers)
+    texts, ours = rows["text"].tolist(), servers[0]
+    about = ", ".join(f"{name} {metadata.version(name)}" for name in SAME)
+    busy = os.getloadavg()[0]
+    print(f"{os.cpu_count()} cores, load average {busy:.1f}, {about}; model: {given.model}", flush=True)
+    if busy > 1.5:
+        print("others work on this machine: requests/s and latencies say little, processor time more", flush=True)
+    steps = {
+        "speed": lambda: compare(servers, texts, given.model, rounds=given.rounds, seconds=given.seconds),
+        "start": lambda: [measure_start(ours, texts[0])],
+        "memory": lambda: measure_memory(ours, texts, most=given.requests),
+        "equality": lambda: [
+            measure_equality(ours, "spam", rows, tolerance=0.0),
+            compare_table(folder / "bank", kernels=given.kernels),
+        ],
+    }
+    met, head = True, "| what | target | measured | |\n|---|--:|--:|---|\n"
+    for part in ["speed"] if given.peers else parts:
+        for target in steps[part]():
+            print(f"{head}| {target.what} | {target.wanted} | {target.measured} | {target.verdict} |", flush=True)
+            met, head = met and target.met, ""
+    return 0 if met else 1
 
 
 if __name__ == "__main__":
