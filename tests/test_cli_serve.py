@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from pinmill.cli_serve import open_socket, show_host
 from pinmill.errors import ParameterError
@@ -169,8 +170,8 @@ def test_without_a_champion_it_starts_and_says_how_to_get_one(workplace: "Workpl
 # From its first request to its end
 
 
-def test_what_changes_beside_it_is_known_without_a_restart(serve, trained: "Workplace") -> None:
-    """Tokens that are made beside an open service close it; GET is off though its cell is there; Ctrl-C ends it."""
+def test_a_service_from_its_start_to_its_end_and_its_next_start(serve, trained: "Workplace") -> None:
+    """GET is off though its cell is there; a token made beside it closes it; Ctrl-C ends it; then it knows its rows."""
     path = trained.root / "notebooks" / "serve.ipynb"
     content = json.loads(path.read_text())
     for cell in content["cells"]:
@@ -186,7 +187,10 @@ def test_what_changes_beside_it_is_known_without_a_restart(serve, trained: "Work
     assert "/prediction" in server.ask("GET", "/openapi.json").json()["paths"]
     assert "get" not in server.ask("GET", "/openapi.json").json()["paths"]["/prediction"]
     assert server.ask("GET", "/metadata").status_code == 200
-    trained.pinmill("token", "create", "shop", "--role", "scorer")
+    first = server.ask("POST", "/predictions", ["a text", "another"]).json()
+    assert [item["from_cache"] for item in first] == [False, False]
+    shown = trained.pinmill("token", "create", "shop", "--role", "scorer").stdout
+    (token,) = [word for word in shown.split() if word.startswith("pinmill_shop_")]
     server.wait_until(lambda: server.ask("GET", "/metadata").status_code == 401, seconds=4)
     kernels = server.kernels()
     assert len(kernels) == 1
@@ -194,3 +198,9 @@ def test_what_changes_beside_it_is_known_without_a_restart(serve, trained: "Work
     assert server.process.wait(30) == 0
     server.client.close()
     assert "Traceback" not in server.log.read_text()
+    assert not any(psutil.pid_exists(pid) for pid in kernels)
+    again: Server = serve()
+    headers = {"Authorization": f"Bearer {token}"}
+    known = again.ask("POST", "/predictions", ["another", "new", "a text"], headers=headers).json()
+    assert [item["from_cache"] for item in known] == [True, False, True]
+    assert [known[2]["probability"], known[0]["probability"]] == [item["probability"] for item in first]
