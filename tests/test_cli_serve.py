@@ -171,21 +171,8 @@ def test_without_a_champion_it_starts_and_says_how_to_get_one(workplace: "Workpl
 
 
 def test_a_service_from_its_start_to_its_end_and_its_next_start(serve, trained: "Workplace") -> None:
-    """GET is off though its cell is there; a token made beside it closes it; Ctrl-C ends it; then it knows its rows."""
-    path = trained.root / "notebooks" / "serve.ipynb"
-    content = json.loads(path.read_text())
-    for cell in content["cells"]:
-        if "GET /prediction\n" in "".join(cell["source"]) and cell["cell_type"] == "raw":
-            cell |= {"cell_type": "code", "outputs": [], "execution_count": None}
-    path.write_text(json.dumps(content))
+    """A token made beside it closes it; Ctrl-C ends it and its kernel; started again, it knows what it computed."""
     server: Server = serve()
-    off = server.ask("GET", "/prediction?input=x")
-    assert off.status_code == 403
-    assert off.json()["detail"].startswith(
-        "GET /prediction is off: addresses, and the texts in them, stand in the logs"
-    )
-    assert "/prediction" in server.ask("GET", "/openapi.json").json()["paths"]
-    assert "get" not in server.ask("GET", "/openapi.json").json()["paths"]["/prediction"]
     assert server.ask("GET", "/metadata").status_code == 200
     first = server.ask("POST", "/predictions", ["a text", "another"]).json()
     assert [item["from_cache"] for item in first] == [False, False]

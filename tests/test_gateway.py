@@ -50,16 +50,6 @@ GATED = [  # method, path, body, the role it needs, and what who has that role g
 ]
 
 
-def allow_get(workplace: "Workplace") -> None:
-    """Make the cell of GET /prediction, and its info, code cells, as the notebook says."""
-    path = workplace.root / "notebooks" / "serve.ipynb"
-    content = json.loads(path.read_text())
-    for cell in content["cells"]:
-        if "GET /prediction\n" in "".join(cell["source"]) and cell["cell_type"] == "raw":
-            cell |= {"cell_type": "code", "outputs": [], "execution_count": None}
-    path.write_text(json.dumps(content))
-
-
 def write_second(workplace: "Workplace") -> str:
     """The version of a second model on the board, not champion: the first with all its weights halved."""
     from pinmill.board import Board
@@ -140,7 +130,6 @@ def read_calls(workplace: "Workplace", where: str, *values: object) -> list[tupl
 def guarded(trained_once: "Workplace", tmp_path_factory, start_service) -> Iterator[Guarded]:
     """A service with a token for each role, one trusted proxy, GET /prediction, a rate, and inputs in its log."""
     workplace = trained_once.copy(tmp_path_factory.mktemp("guarded") / "project")
-    allow_get(workplace)
     workplace.params((workplace.root / "params/tiny.yaml").read_text() + "log_inputs: true\n")
     shown = [workplace.start("token", "create", role, "--role", role) for role in ROLES]
     tokens = {role: find_token(started.communicate()[0]) for role, started in zip(ROLES, shown, strict=True)}
@@ -340,6 +329,8 @@ def test_with_tokens_the_name_of_the_machine_does_not_matter(guarded: Guarded) -
         ("GET", "/predictions/", None, 404),
         ("GET", "/predictions", None, 405),
         ("GET", "/predict", None, 405),
+        ("GET", "/prediction?input=x", None, 405),
+        ("HEAD", "/prediction?input=x", None, 405),
         ("DELETE", "/prediction", None, 405),
         ("POST", "/ping", {}, 405),
         ("PUT", "/models", {}, 405),
@@ -365,7 +356,7 @@ def test_every_answer_names_request_and_model_and_is_not_kept(served: "Server", 
     assert bool(answer.content) == (method != "HEAD")
     if status == 405:
         allowed = {"/predictions": "POST", "/predict": "POST", "/prediction": "POST", "/models": "GET, HEAD, POST"}
-        assert answer.headers["Allow"] == allowed.get(path, "GET, HEAD")
+        assert answer.headers["Allow"] == allowed.get(path.partition("?")[0], "GET, HEAD")
 
 
 def test_no_two_requests_have_one_id(served: "Server") -> None:
@@ -520,6 +511,19 @@ def test_vetiver_s_own_predict_works_unmodified(guarded: Guarded) -> None:
     told = vetiver.predict(endpoint=f"{guarded.server.url}/predict", data=frame, headers=headers)
     own = [item["label"] for item in guarded.ask("scorer", "POST", "/predictions", texts).json()]
     assert told["predict"].tolist() == own
+
+
+def test_one_row_in_the_address_is_off_unless_it_was_allowed(served: "Server", guarded: Guarded) -> None:
+    body = problem(served.ask("GET", "/prediction?input=x"), 405)
+    assert body["detail"].startswith("GET /prediction is off: addresses, and the texts in them, stand in the logs")
+    assert body["detail"].endswith("start the service with --allow-get.")
+    methods = [
+        set(server.ask("GET", "/openapi.json").json()["paths"]["/prediction"]) for server in (served, guarded.server)
+    ]
+    assert methods == [{"post"}, {"get", "post"}]
+    assert guarded.ask("scorer", "HEAD", "/prediction?input=x").status_code == 200
+    answer = guarded.ask("scorer", "DELETE", "/prediction")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
 
 
 # The call log

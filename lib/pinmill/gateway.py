@@ -12,9 +12,9 @@ import secrets
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -92,7 +92,8 @@ class Gateway:
         self.project, self.plan, self.options, self.workflow = project, plan, options, plan.workflow
         self.hidden = hidden_values(find_secrets(dict(plan.values)), project.settings)
         self.say = partial(say, self.hidden)
-        self.endpoints, _ = read = read_endpoints(stage.path)
+        read = read_endpoints(stage.path)
+        self.endpoints = add_get(read[0])
         self.dispatcher = Dispatcher(options.seconds, options.waiting, self.report)
         seed = make_seed(project.root, project.settings, plan.workflow, stage.path, read)
         self.pool = Pool(seed, options.kernels, self.dispatcher, self.say)
@@ -138,9 +139,11 @@ class Gateway:
         scoring = [Route(p, self.guard(f"{m} {p}", "any", self.refuse_get), methods=[m]) for m, p in self.rows]
         return scoring + routes + docs_routes()  # those of `scoring` are asked only where GET is off
 
-    def list_methods(self, path: str) -> set[str]:
-        """What may be done at an address."""
-        return {method for route in self.router.routes if route.path_regex.match(path) for method in route.methods}
+    def list_methods(self, path: str) -> str:
+        """What may be done at an address, as the header Allow says it."""
+        found = {method for route in self.router.routes if route.path_regex.match(path) for method in route.methods}
+        is_off = ("GET", path) in self.rows and not self.options.allow_get
+        return ", ".join(sorted(found - ({"GET", "HEAD"} if is_off else set())))
 
     def guard(self, name: str, role: str, act: Callable[..., Awaitable[Response]]) -> Callable[..., Any]:
         """`act` for those who may."""
@@ -183,7 +186,7 @@ class Gateway:
             }
             detail, about = told.get(error.status_code, str(error.detail)), dict(error.headers or {})
             if error.status_code == 405:  # Starlette names the methods of one route only
-                about["Allow"] = ", ".join(sorted(self.list_methods(scope["path"])))
+                about["Allow"] = self.list_methods(scope["path"])
             problem = Problem(error.status_code, detail, headers=about)
             await self.send_problem(visit, send, problem)
         except Exception as error:
@@ -315,7 +318,7 @@ class Gateway:
         return JSONResponse({"status": "ready", "version": served.version, **refused})
 
     async def refuse_get(self, visit: Visit, request: Request) -> Response:
-        raise Problem(403, NO_GET)
+        raise Problem(405, NO_GET, headers={"Allow": self.list_methods(request.url.path)})
 
     async def openapi(self, visit: Visit, request: Request) -> Response:
         served = self.models.current
@@ -414,6 +417,13 @@ class Gateway:
                 self.tokens = self.tokens if found.empty else found  # a store that is gone opens nothing
             except PinmillError as error:
                 self.say(f"the tokens could not be read, so those of before count: {error}")
+
+
+def add_get(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    """The endpoints, and GET for each that scores one row, where the notebook has no cell for that."""
+    names, about = {endpoint.name for endpoint in endpoints}, "As by POST, with the row as the option `input`."
+    more = [replace(e, method="GET", description=about) for e in endpoints if e.method == "POST" and e.shape == "one"]
+    return [*endpoints, *(endpoint for endpoint in more if endpoint.name not in names)]
 
 
 def read_info(answer: bytes, info: bytes) -> tuple[int, dict[str, str]]:
