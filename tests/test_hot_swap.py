@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -136,20 +137,22 @@ def test_a_damaged_champion_is_refused_loudly_and_the_last_good_one_goes_on(
         assert (answer.status_code, answer.json()["title"]) == (503, "Service Unavailable")
         assert "its SHA-256 is not" in answer.json()["detail"]
     assert server.ask("GET", "/ping").status_code == 200
-    flip(trained, first)
-    server.wait_until(server.is_ready, seconds=90)
-    assert server.ask("POST", "/predictions", ["a text"]).headers["X-Model-Version"] == first
+    flip(trained, second)  # which is whole again
+    promote(trained, second)
+    server.wait_until(server.is_ready, seconds=SWAP)
+    assert server.ask("POST", "/predictions", ["a text"]).headers["X-Model-Version"] == second
 
 
-def test_a_service_without_a_champion_waits_for_one(serve: Serve, workplace: Workplace) -> None:
-    server = serve(workplace=workplace, ready=False)
+def test_a_service_without_a_champion_waits_for_one(serve: Serve, trained: Workplace) -> None:
+    shutil.rmtree(trained.root / "outputs")
+    server = serve(ready=False)
     server.wait_until(lambda: "pinmill_kernels 1.0" in server.ask("GET", "/metrics").text, seconds=90)
     answer = server.ask("GET", "/ready")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     assert "tiny has no champion yet. Train and promote one with: pinmill run tiny" in answer.json()["detail"]
     assert server.ask("GET", "/").json()["champion"] is None
-    workplace.pinmill("run", "tiny")
+    trained.pinmill("run", "tiny")
     server.wait_until(server.is_ready, seconds=SWAP)
-    version = champion(workplace)["version"]
+    version = champion(trained)["version"]
     assert server.ask("POST", "/predictions", ["a text"]).headers["X-Model-Version"] == version
     server.wait_until(lambda: serves(server, version))
