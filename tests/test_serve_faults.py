@@ -225,14 +225,6 @@ def connect(server: Server) -> socket.socket:
     return socket.create_connection((address.host, address.port), timeout=60)
 
 
-def talk(server: Server, sent: bytes) -> bytes:
-    """All that comes back on a connection of its own, whose sending half is closed when all is sent."""
-    with connect(server) as connection:
-        connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
-        return read_all(connection)
-
-
 def read_all(connection: socket.socket) -> bytes:
     """All that comes until the other side closes."""
     parts = []
@@ -334,7 +326,9 @@ async def ask_at_once(server: Server, n: int) -> list[bytes]:
     return answers
 
 
-def test_hostile_callers_get_an_answer_and_leave_nothing_behind(serve: Serve) -> None:
+def test_hostile_callers_get_an_answer_and_leave_nothing_behind(
+    serve: Serve, trained: Workplace, load: type[Load]
+) -> None:
     server = serve()
     server.ask("POST", "/prediction", TEXT)
     kernels, before = server.kernels(), count_open(server)
@@ -359,8 +353,13 @@ def test_hostile_callers_get_an_answer_and_leave_nothing_behind(serve: Serve) ->
     ]
     assert (missing[0], ping) == (404, (200, '{"status":"ok"}'))
 
-    for piece in PIECES * 20:  # gone midway
-        connect(server).close() if not piece else talk_and_leave(server, piece)
+    with load(server) as running:
+        for piece in PIECES * 20:  # gone midway
+            with connect(server) as connection:
+                connection.sendall(piece)
+        running.wait_for(50)
+    assert {(answer.status, answer.error) for answer in running.answers} == {(200, "")}
+    running.assert_own(trained)
     with ThreadPoolExecutor(4) as pool:  # silent, or nearly so
         cases = [(b"", b""), (PIECES[2], b"a"), (PIECES[3], b""), (post(ONE)[:-12], b"a")]
         slow = list(pool.map(lambda case: send_slowly(server, *case), cases))
@@ -379,12 +378,6 @@ def test_hostile_callers_get_an_answer_and_leave_nothing_behind(serve: Serve) ->
     assert server.ask("POST", "/prediction", TEXT).json()["label"] == "spam"
     assert read_metric(server, "pinmill_waiting") == 0
     assert ("Traceback" in server.log.read_text(), "defect" in server.log.read_text()) == (False, False)
-
-
-def talk_and_leave(server: Server, piece: bytes) -> None:
-    """Send something and close at once."""
-    with connect(server) as connection:
-        connection.sendall(piece)
 
 
 # A store or a board that is lost
