@@ -460,6 +460,18 @@ def test_a_board_or_store_that_vanishes_is_missed_loudly_and_the_champion_goes_o
     assert log.index("THE CHAMPION IS NOT SERVED: there is no champion") < log.index("the champion is served again")
 
 
+def test_a_log_on_a_full_disk_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pinmill.gateway import say
+
+    with monkeypatch.context() as patch, open("/dev/full", "w", buffering=1) as full:
+        patch.setattr("sys.stderr", full)
+        with pytest.raises(OSError, match="No space left"):
+            print("a line", file=full, flush=True)
+        say([], "a kernel died and is replaced")
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), full.fileno())  # so that what it holds back can be written
+
+
 # The end
 
 

@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -81,7 +81,8 @@ def say(hidden: list[str], text: str) -> None:
     """A line of the service's log, without secrets."""
     import sys
 
-    print(f"{stamp(now_utc())[:19]}Z {scrub(text, hidden)}", file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):  # a full disk under the log, or a log that is closed, ends nothing
+        print(f"{stamp(now_utc())[:19]}Z {scrub(text, hidden)}", file=sys.stderr, flush=True)
 
 
 class Gateway:
@@ -355,7 +356,11 @@ class Gateway:
 
     async def recent_log(self, visit: Visit, request: Request) -> Response:
         """One's own calls, of an admin all, oldest first."""
-        given = request.query_params.get("hours", "24")
+        options = visit.read_options()
+        if unknown := [name for name in options if name != "hours"]:
+            errors = [{"field": name, "problem": "is no option here"} for name in unknown]
+            raise Problem(422, "the options in the address are wrong", errors=errors)
+        given = options.get("hours", ["24"])[-1]
         if not (given.isdecimal() and len(given) < 4 and 1 <= int(given) <= 720):
             raise Problem(422, f"hours is {given[:20]!r}: a whole number from 1 to 720 was expected")
         since = now_utc() - timedelta(hours=int(given))
