@@ -134,16 +134,10 @@ def wait_for(port: int, process: subprocess.Popen) -> None:
 
 @pytest.fixture(scope="module")
 def stock(trained_once: "Workplace", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
-    """Calls to Jupyter's own kernel gateway that serves the notebook, with its GET /prediction turned on."""
+    """Calls to Jupyter's own kernel gateway that serves the notebook."""
     pytest.importorskip("kernel_gateway")
     workplace = trained_once.copy(tmp_path_factory.mktemp("stock") / "project")
     workplace.edit("serve", 'workflow: str = "docstrings"', 'workflow: str = "tiny"')
-    path = workplace.root / "notebooks" / "serve.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    for place, cell in enumerate(notebook.cells[1:], 1):
-        if cell.cell_type == "raw":
-            notebook.cells[place] = nbformat.v4.new_code_cell(cell.source, metadata=cell.metadata)
-    nbformat.write(notebook, path)
     port, log = free_port(), workplace.root / "gateway.log"
     options = {"api": "kernel_gateway.notebook_http", "seed_uri": "notebooks/serve.ipynb", "port": port}
     words = [f"--KernelGatewayApp.{name}={value}" for name, value in options.items()]
@@ -187,7 +181,6 @@ def test_jupyters_gateway_serves_the_cells_that_predict(stock: Call, trained_onc
     assert [(item["label"], item["probability"]) for item in items] == [(s["label"], s["probability"]) for s in said]
     one = {**items[0], "version": said[0]["version"], "from_cache": False}
     assert stock("POST", "/prediction", {"text": texts[0]}) == (200, "application/json", one)
-    assert stock("GET", "/prediction?input=win+a+free+prize") == (200, "application/json", one)
     labels = {"predict": [each["label"] for each in said]}
     assert stock("POST", "/predict", [{"text": text} for text in texts]) == (200, "application/json", labels)
 

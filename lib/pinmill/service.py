@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -198,23 +197,14 @@ def predict(service: Service, request: str) -> list[dict[str, Any]]:
 
 
 def predict_one(service: Service, request: str) -> dict[str, Any]:
-    """The item of one row, from the body or the option `input`: a text, or a record's JSON. Raises Problem."""
+    """The item of one row, a text or a record. Raises Problem."""
     asked = json.loads(request)
-    loaded, given = service.read(read_option(asked, "version")), read_option(asked, "input")
-    value = asked.get("body") if given is None else read_input(given)
+    loaded, value = service.read(read_option(asked, "version")), asked.get("body")
     (item,) = predict(service, json.dumps(asked | {"body": [value]}))
     if "error" in item:
         raise Problem(500, item["error"])
     echo = {"input": value} if read_option(asked, "echo_input") == "true" else {}
     return item | {"version": loaded.version, "from_cache": False} | echo
-
-
-def read_input(text: str) -> Any:
-    """A record where the text is a JSON object, otherwise the text."""
-    with suppress(ValueError):
-        value = json.loads(text)
-        return value if isinstance(value, dict) else text
-    return text
 
 
 def predict_records(service: Service, request: str) -> dict[str, Any]:
