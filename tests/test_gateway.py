@@ -1,6 +1,8 @@
 """The gateway as its callers meet it: real services on a port, one open to this machine, one with tokens."""
 
+import hashlib
 import json
+import socket
 import sqlite3
 import time
 import uuid
@@ -104,7 +106,7 @@ class Guarded:
             return client.get(path, headers=headers)
 
     def calls(self, where: str, *values: object) -> list[tuple]:
-        """Rows of the call log, once there are any: request, row, caller, status, cached, version, input, output."""
+        """Rows of the call log, once there are any: request, row, caller, status, cached, version, input, output, hash."""
         found: list[tuple] = []
 
         def is_there() -> bool:
@@ -118,9 +120,7 @@ class Guarded:
 def read_calls(workplace: "Workplace", where: str, *values: object) -> list[tuple]:
     """Rows of the call log, straight from the file."""
     with sqlite3.connect(workplace.root / "outputs/pinmill.sqlite") as connection:
-        query = (
-            f"SELECT request, row, caller, status, cached, version, input, output FROM calls WHERE {where} ORDER BY id"
-        )
+        query = f"SELECT request, row, caller, status, cached, version, input, output, input_hash FROM calls WHERE {where} ORDER BY id"
         found = connection.execute(query, values).fetchall()
     connection.close()
     return found
@@ -359,9 +359,29 @@ def test_every_answer_names_request_and_model_and_is_not_kept(served: "Server", 
         assert answer.headers["Allow"] == allowed.get(path.partition("?")[0], "GET, HEAD")
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"), [(b"rubbish\r\n\r\n", 400), (b"GET /ping HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431)]
+)
+def test_also_what_is_no_request_gets_an_answer_with_a_name(served: "Server", sent: bytes, status: int) -> None:
+    url = httpx.URL(served.url)
+    with socket.create_connection((url.host, url.port), timeout=20) as connection:
+        connection.sendall(sent)
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = httpx.Headers([tuple(line.split(": ", 1)) for line in lines])
+    answer = httpx.Response(int(first.split()[1]), headers=headers, content=body)
+    assert problem(answer, status)
+    assert (headers["X-Model-Version"], headers["Cache-Control"]) == ("none", "no-store")
+
+
 def test_no_two_requests_have_one_id(served: "Server") -> None:
     ids = [served.ask("GET", "/ping").headers["X-Request-Id"] for _ in range(20)]
     assert len(set(ids)) == 20
+
+
+def test_the_recent_log_has_no_other_option_than_hours(served: "Server") -> None:
+    body = problem(served.ask("GET", "/recent-log?hours=1&hour=2&x=3"), 422)
+    assert body["errors"] == [{"field": name, "problem": "is no option here"} for name in ("hour", "x")]
 
 
 # Rows
@@ -539,6 +559,8 @@ def test_each_row_is_logged_with_its_caller_request_and_result(guarded: Guarded)
         (request, n, "annotator", 200, n == 0, guarded.champion) for n in range(3)
     ]  # fmt: skip
     assert [json.loads(row[6]) for row in rows] == texts
+    canonical = [json.dumps({"text": text}, separators=(",", ":")) for text in texts]
+    assert [row[8] for row in rows] == [hashlib.sha256(each.encode()).hexdigest()[:32] for each in canonical]
     assert [json.loads(row[7])["value"] for row in rows] == [item["value"] for item in answer.json()]
 
 
@@ -552,6 +574,7 @@ def test_calls_that_score_nothing_and_problems_are_logged_too(guarded: Guarded) 
 
 def test_the_recent_log_is_one_s_own_oldest_first_and_an_admin_s_is_everybody_s(guarded: Guarded) -> None:
     guarded.make("busy", "scorer")
+    guarded.ask("scorer", "GET", "/args")
     texts = fresh(2400)
     guarded.server.wait_until(lambda: guarded.ask("busy", "GET", "/args").status_code == 200)
     asked = [guarded.ask("busy", "POST", "/predictions", part).headers["X-Request-Id"] for part in (texts, texts[:5])]

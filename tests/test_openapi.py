@@ -154,6 +154,7 @@ def service() -> Iterator[tuple[str, list]]:
     routes = [Route("/predictions", predict, methods=["POST"]), Route("/openapi.json", document), *docs_routes()]
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()
         server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

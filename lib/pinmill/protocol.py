@@ -1,6 +1,7 @@
 """HTTP/1.1 as uvicorn speaks it, with bounds on what a client may send before a request is one."""
 
 import json
+import secrets
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -65,8 +66,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def refuse(self, status: int, detail: str) -> None:
         """Answer with a problem and close; the application, if it was asked, learns that nobody listens."""
-        body = json.dumps(Problem(status, detail).body()).encode()
-        head = f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        name = f"req-{secrets.token_hex(8)}"
+        body = json.dumps(Problem(status, detail).body(name)).encode()
+        about = f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        head = f"{about}x-request-id: {name}\r\nx-model-version: none\r\ncache-control: no-store\r\n\r\n"
         if not (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
             self.transport.write(STATUS_LINE[status] + head.encode() + body)
         if self.cycle:
