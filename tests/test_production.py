@@ -302,7 +302,7 @@ def test_systemd_takes_the_unit_and_finds_little_exposed(tmp_path: Path, unit_ch
 def test_systemd_finds_a_damaged_unit(tmp_path: Path, unit_checker: str) -> None:
     unit = tmp_path / "pinmill-tiny.service"
     unit.write_text(
-        render_systemd("tiny", port=8000, root=tmp_path, user="daemon").replace("KillMode=mixed", "KillMode=x")
+        render_systemd("tiny", port=8000, root=tmp_path, user="daemon").replace("KillMode=process", "KillMode=x")
     )
     assert (
         "Failed to parse kill mode"
