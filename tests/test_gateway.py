@@ -106,7 +106,7 @@ class Guarded:
             return client.get(path, headers=headers)
 
     def calls(self, where: str, *values: object) -> list[tuple]:
-        """Rows of the call log, once there are any: request, row, caller, status, cached, version, input, output, hash."""
+        """Rows of the call log, once there are any; see `read_calls`."""
         found: list[tuple] = []
 
         def is_there() -> bool:
@@ -118,10 +118,10 @@ class Guarded:
 
 
 def read_calls(workplace: "Workplace", where: str, *values: object) -> list[tuple]:
-    """Rows of the call log, straight from the file."""
+    """Rows of the call log, straight from the file, with the columns below."""
+    columns = "request, row, caller, status, cached, version, input, output, input_hash"
     with sqlite3.connect(workplace.root / "outputs/pinmill.sqlite") as connection:
-        query = f"SELECT request, row, caller, status, cached, version, input, output, input_hash FROM calls WHERE {where} ORDER BY id"
-        found = connection.execute(query, values).fetchall()
+        found = connection.execute(f"SELECT {columns} FROM calls WHERE {where} ORDER BY id", values).fetchall()
     connection.close()
     return found
 
