@@ -122,6 +122,12 @@ def test_a_passed_version_is_promoted_in_the_caller_s_name_and_its_pages_are_sho
     assert (status, again["detail"][:34]) == (409, f"small has this champion already: {first}"[:34])
 
 
+def test_of_a_service_without_tokens_the_history_says_that_nobody_gave_a_name(told) -> None:
+    service, (first, *_) = told
+    status, answer = ask(promote, service, {"version": first, "why": "better"}, {**ADA, "name": ""})
+    assert (status, answer["by"], read_champion(service.board, "small").by) == (200, "anonymous", "anonymous")
+
+
 def test_a_rejected_version_takes_an_override_which_is_recorded(told) -> None:
     service, (*_, rejected) = told
     status, answer = ask(promote, service, {"version": rejected, "why": "I know better"})

@@ -134,7 +134,7 @@ def take_body(request: str, caller: Caller, kind: type[Body], other: type[Body] 
 def move_champion(project: Project, workflow: str, request: str, caller: Caller) -> dict[str, Any]:
     """Promote or roll back as a request says; the answer. Raises Problem."""
     asked = take_body(request, caller, Promotion, Rollback)
-    signed = {"by": caller["name"], "why": asked.why}
+    signed = {"by": caller["name"] or "anonymous", "why": asked.why}  # without tokens nobody has a name
     goes_back = isinstance(asked, Rollback)
     named = asked.to if goes_back else asked.version
     try:
