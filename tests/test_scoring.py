@@ -5,8 +5,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pinmill.endpoint import Endpoint
 from pinmill.problem import Problem
-from pinmill.scoring import PLAIN, Options, finish, is_good, read_options
+from pinmill.scoring import PLAIN, Options, Scoring, finish, is_good, read_options
+from pinmill.served import Served
 
 OWN = ("explain", "top")
 TAIL = b'"version": "v1"'
@@ -86,3 +88,34 @@ def test_whatever_an_item_and_an_input_hold_the_answer_is_json(item: dict, text:
 
 def test_a_row_is_good_unless_nothing_or_an_error_was_printed() -> None:
     assert [is_good(item) for item in (b'{"value": 1}', b"0", b"", b'{"error": "x"}')] == [True, True, False, False]
+
+
+VETIVER = Endpoint("POST", "/predict", "", of="/rows", shape="vetiver")
+ITEMS = [b'{"label": "spam", "value": 0.5}', b'{"label": 0, "value": 0.5}', b'{"value": 2.5}', b"7", b'"x"', b"null"]
+
+
+def shape(endpoint: Endpoint, items: list[bytes]) -> object:
+    scoring = object.__new__(Scoring)  # all else that it has is for computing items
+    scoring.endpoint = endpoint
+    served = Served("v1", {}, str)
+    return json.loads(scoring.shape(served, PLAIN, ["1"] * len(items), items, [False] * len(items)))
+
+
+def test_vetiver_is_told_labels_or_amounts_whatever_a_cell_prints() -> None:
+    assert shape(VETIVER, ITEMS) == {"predict": ["spam", 0, 2.5, 7, "x", None]}
+
+
+@pytest.mark.parametrize("endpoint", [VETIVER, Endpoint("POST", "/one", "", of="/rows", shape="one")])
+def test_a_shape_without_a_place_for_it_says_which_row_failed(endpoint: Endpoint) -> None:
+    with pytest.raises(Problem) as raised:
+        shape(endpoint, [b"1", b"", b'{"error": "x"}'] if endpoint is VETIVER else [b""])
+    assert raised.value.status == 500
+    rows = [error["row"] for error in raised.value.errors]
+    assert rows == ([1, 2] if endpoint is VETIVER else [0])
+
+
+def test_a_list_keeps_its_place_for_a_row_that_failed() -> None:
+    items = shape(Endpoint("POST", "/rows", "", row_wise=True), [b'{"value": 1}', b"", b'{"value": 3}'])
+    about = {"version": "v1", "from_cache": False}
+    failed = {"error": "The model could not score this row.", **about}
+    assert items == [{"value": 1, **about}, failed, {"value": 3, **about}]

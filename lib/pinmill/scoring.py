@@ -182,7 +182,8 @@ class Scoring:
                 )
         if self.endpoint.shape == "vetiver":
             parsed = [json.loads(item) for item in items]
-            return json.dumps({"predict": [each.get("label", each.get("value")) for each in parsed]}).encode()
+            told = [each.get("label", each.get("value")) if isinstance(each, dict) else each for each in parsed]
+            return json.dumps({"predict": told}).encode()
         told = [
             finish(item, served.tail, was, row if options.echo else "")
             for item, was, row in zip(items, cached, rows, strict=True)
