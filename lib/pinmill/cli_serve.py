@@ -1,5 +1,6 @@
 """The command that serves a workflow's champion from the serving notebook."""
 
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -20,6 +21,7 @@ app = typer.Typer()
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 GRACE = 30  # s that requests which were accepted have to be answered when the service is ended
 BACKLOG = 2048  # connections that may wait to be taken
+FILES = 65_536  # that may be open: connections, and what the kernels and the store need
 KEEP_ALIVE = 75  # s that an idle connection stays open: longer than a proxy in front keeps its own
 
 
@@ -52,6 +54,7 @@ def serve(
     plan = make_plan(project, workflow, job="serve", assignments=[])
     with ExitStack() as ends:
         handle_signals(leave)
+        allow_files()
         kernel = start_serving(project.root, project.settings, plan.stages[0].path.name)  # it takes longer than we do
         ends.callback(kernel.stop)
         from pinmill.gateway import Gateway, Options
@@ -93,6 +96,13 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 def show_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def allow_files() -> None:
+    """Have as many files and connections open as this user may: usual are 1,024, which callers could use up."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def handle_signals(act: Callable[..., None]) -> None:

@@ -415,13 +415,17 @@ class Gateway:
 
     async def reread_tokens(self) -> None:
         """Know who may call, also after somebody else made or revoked a token."""
+        said = ""
         while True:
             await asyncio.sleep(REREAD)
             try:
                 found = await asyncio.to_thread(read_tokens, self.project.store)
                 self.tokens = self.tokens if found.empty else found  # a store that is gone opens nothing
+                said = ""
             except PinmillError as error:
-                self.say(f"the tokens could not be read, so those of before count: {error}")
+                if said != str(error):  # once, not each second
+                    self.say(f"the tokens could not be read, so those of before count: {error}")
+                said = str(error)
 
 
 def add_get(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
