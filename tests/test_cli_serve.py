@@ -111,6 +111,11 @@ def test_a_port_in_use_ends_it_with_2(workplace: "Workplace", taken: int) -> Non
             ["role-root"],
             "ProjectError: 1 problem in serve.ipynb: GET /x: there is no tag 'role-root'",
         ),
+        (
+            "# GET /ready\nprint(1)",
+            [],
+            "ProjectError: 1 problem in the serving notebook: GET /ready is answered by the gateway.",
+        ),
     ],
 )
 def test_endpoints_that_cannot_be_meant_end_it_with_2(

@@ -211,6 +211,19 @@ def test_the_scheme_may_be_written_in_any_case(guarded: Guarded) -> None:
     assert guarded.ask(None, "GET", "/metadata", headers=headers).status_code == 200
 
 
+def test_of_two_tokens_none_counts(guarded: Guarded) -> None:
+    for first, second in (("scorer", "admin"), ("admin", "scorer")):
+        headers = [("Authorization", f"Bearer {guarded.tokens[name]}") for name in (first, second)]
+        problem(guarded.ask(None, "GET", "/metadata", headers=headers), 401)
+
+
+@pytest.mark.parametrize("path", ["/predictions", "/prediction", "/metadata", "/nowhere"])
+def test_who_sends_a_token_in_the_address_is_told_to_revoke_it(guarded: Guarded, path: str) -> None:
+    method = "POST" if "prediction" in path else "GET"
+    body = problem(guarded.ask(None, method, f"{path}?access_token={guarded.tokens['scorer']}", "a text"), 400)
+    assert "revoke it" in body["detail"]
+
+
 def test_who_may_not_is_told_which_role_it_takes(guarded: Guarded) -> None:
     body = problem(guarded.ask("scorer", "PUT", "/models/champion", {}), 403)
     assert body["detail"] == "this needs the role modeller; the token scorer has the role scorer"

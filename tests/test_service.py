@@ -361,6 +361,8 @@ def test_the_structure_as_json_and_as_a_page_that_needs_no_network(
     page, events = visit(f"file://{tmp_path}/model.html")
     assert [event for event in events if "://" in event] == [f"file://{tmp_path}/model.html"]
     assert page.get_by_text("TfidfVectorizer").count() >= 2
+    said = json.loads(show_model(service, ask(format="xml")).body)
+    assert (said["status"], said["detail"]) == (422, "format is 'xml'; json or html was expected")
 
 
 def test_a_response_says_a_value_a_text_or_what_a_function_returns() -> None:

@@ -31,7 +31,7 @@ from pinmill.cache import Cache, Lookups
 from pinmill.calls import Writer, read_calls
 from pinmill.dispatch import Dispatcher
 from pinmill.endpoint import Endpoint, read_endpoints
-from pinmill.errors import PinmillError
+from pinmill.errors import PinmillError, ProjectError, describe_problems
 from pinmill.openapi import docs_routes, write_openapi
 from pinmill.plan import Plan
 from pinmill.pool import Pool, make_seed
@@ -127,6 +127,7 @@ class Gateway:
     def list_routes(self) -> list[Route]:
         """All else: the notebook's other cells and the gateway's own endpoints."""
         cells = [endpoint for endpoint in self.endpoints if (endpoint.method, endpoint.path) not in self.rows]
+        docs = docs_routes()
         own = (
             ("GET", "/ping", "any", self.ping),
             ("GET", "/ready", "any", self.ready),
@@ -135,10 +136,14 @@ class Gateway:
             ("GET", "/metrics", "any", self.metrics),
             ("POST", "/models", "modeller", self.upload),
         )
+        ours = {(method, path) for method, path, *_ in own} | {("GET", route.path) for route in docs}
+        if taken := [e.name for e in self.endpoints if (e.method, e.path) in ours]:
+            said = describe_problems("the serving notebook", [f"{name} is answered by the gateway" for name in taken])
+            raise ProjectError(f"{said}. Take another path.")
         routes = [Route(e.path, self.guard(e.name, e.role, partial(self.ask, e)), methods=[e.method]) for e in cells]
         routes += [Route(p, self.guard(f"{m} {p}", role, act), methods=[m]) for m, p, role, act in own]
         scoring = [Route(p, self.guard(f"{m} {p}", "any", self.refuse_get), methods=[m]) for m, p in self.rows]
-        return scoring + routes + docs_routes()  # those of `scoring` are asked only where GET is off
+        return scoring + routes + docs  # those of `scoring` are asked only where GET is off
 
     def list_methods(self, path: str) -> str:
         """What may be done at an address, as the header Allow says it."""
@@ -168,7 +173,8 @@ class Gateway:
         nobody = Caller("", "", scope["client"][0] if scope["client"] else "")
         visit = Visit(scope, receive, f"{self.prefix}{next(self.numbers):x}", headers, started, nobody)
         try:
-            visit.caller = self.identify(headers, nobody)
+            visit.read_options()  # which refuses a token in the address, whatever is there
+            visit.caller = self.identify(visit, nobody)
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             scoring = self.rows.get((method, scope["path"]))
             if scoring is None or (method == "GET" and not self.options.allow_get):
@@ -227,7 +233,6 @@ class Gateway:
             await send(message)
 
         visit.scope.update({"visit": visit, "app": self})
-        visit.read_options()  # which refuses a token in the address, whatever is there
         try:
             await self.router(visit.scope, visit.receive, marked)
         except Exception:
@@ -236,11 +241,12 @@ class Gateway:
             self.say(f"{visit.id} {visit.endpoint}: the answer broke off")
         self.traffic.count(visit.endpoint, begun or 500, time.perf_counter() - visit.started)
 
-    def identify(self, headers: Mapping[bytes, bytes], nobody: Caller) -> Caller:
+    def identify(self, visit: Visit, nobody: Caller) -> Caller:
         """Who asks. Raises Problem: 401 for a token that is none, 403 for a web page that uses its reader's machine."""
-        given = headers.get(b"authorization")
+        headers, given = visit.headers, visit.headers.get(b"authorization")
         if given is not None:
-            token = self.tokens.find(given.decode("latin-1"), now_utc())
+            is_one = sum(name == b"authorization" for name, _ in visit.scope["headers"]) == 1
+            token = self.tokens.find(given.decode("latin-1"), now_utc()) if is_one else None
             if token is None:
                 raise self.challenge("the token is unknown, expired or revoked")
             return Caller(token.name, token.role, nobody.address)

@@ -265,7 +265,11 @@ def show_model(service: Service, request: str) -> Response:
     """
     from sklearn.utils import estimator_html_repr
 
+    form = read_option(json.loads(request), "format") or "json"
+
     def tell() -> dict[str, Any]:
+        if form != "json":
+            raise Problem(422, f"format is {form[:20]!r}; json or html was expected")
         loaded = service.read()
         chosen = loaded.pin.facts.get("hyperparameters") or {}
         about = {"version": loaded.version, "bytes": loaded.pin.size, "hyperparameters": chosen}
@@ -276,8 +280,7 @@ def show_model(service: Service, request: str) -> Response:
         diagram = estimator_html_repr(service.read().model)
         return f'<!doctype html><meta charset="utf-8"><title>{title}</title>{diagram}'
 
-    as_page = read_option(json.loads(request), "format") == "html"
-    return respond(draw, media_type="text/html; charset=utf-8") if as_page else respond(tell)
+    return respond(draw, media_type="text/html; charset=utf-8") if form == "html" else respond(tell)
 
 
 def find_input(board: Board, pin: Pin, kind: str) -> Pin | None:
