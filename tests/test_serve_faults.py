@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STORE_FILES = 12  # that the gateway's threads may have opened since: three for each
 TEXT = "win a free prize now"
-NEW_PROCESS = 2.0  # s within which the gateway must have begun to replace a kernel
+NEW_PROCESS = 3.0  # s within which the gateway must have begun to replace a kernel
 REPLACED = 10.0  # s within which a new kernel must serve; of its own time, as other processes may keep it from a core
 Serve = Callable[..., "Server"]
 
@@ -42,7 +42,7 @@ def wait_for_kernels(server: Server, dead: int, count: int) -> None:
     """Wait until the dead kernel has a successor; it must have begun, and be ready, in time."""
     began = time.monotonic()
     server.wait_until(lambda: dead not in server.kernels() and len(server.kernels()) == count, seconds=60)
-    assert time.monotonic() - began < NEW_PROCESS + 1, server.log.read_text()
+    assert time.monotonic() - began < NEW_PROCESS, server.log.read_text()
     server.wait_until(lambda: read_metric(server, "pinmill_kernels") == count, seconds=90)
     newest = psutil.Process(server.kernels()[-1]).cpu_times()
     assert newest.user + newest.system < REPLACED, server.log.read_text()
