@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pinmill.dispatch import AHEAD, BATCH, Dispatcher
+from pinmill.dispatch import AHEAD, BATCH, GONE, MOST_CELLS, Dispatcher
 from pinmill.problem import Problem
 
 LATER = 1e6  # s, beyond any deadline here
@@ -40,7 +40,7 @@ def answer(dispatcher: Dispatcher, kernel: Kernel, faults: object = None, *, sec
     kind, number, *frames = kernel.sent.pop(0)
     told = json.dumps(faults).encode() if faults else b""
     if kind == b"cell":
-        dispatcher.take(kernel, number, frames[1], b"info", told)
+        dispatcher.take(kernel, number, frames[1], b"info", b"v1", told)
     else:
         items = "\n".join(f"<{row}>" for row in frames[2].decode().split("\n"))
         dispatcher.take(kernel, number, items.encode(), told)
@@ -157,8 +157,26 @@ async def test_cells_run_one_request_each_and_take_turns_with_rows() -> None:
     while kernel.sent:
         done += kernel.holds()[:1]
         answer(dispatcher, kernel)
-    assert done == [["x"], ["y"], ["GET /", "1"], ["GET /", "2"], ["a", "b"]]
-    assert [future.result() for future in futures] == [(b"1", b"info"), (b"2", b"info")]
+    assert done == [["x"], ["y"], ["GET /", "1"], ["a", "b"], ["GET /", "2"]]
+    assert [future.result() for future in futures] == [(b"1", b"info", b"v1"), (b"2", b"info", b"v1")]
+
+
+@on_loop
+async def test_many_requests_of_cells_do_not_keep_rows_waiting_and_too_many_are_refused() -> None:
+    dispatcher = start(kernel := Kernel())
+    futures = [dispatcher.ask_cell(b"GET /", b"%d" % number, b"null") for number in range(AHEAD + MOST_CELLS)]
+    with pytest.raises(Problem) as raised:
+        dispatcher.ask_cell(b"PUT /x", b"{}", b"null")
+    assert (raised.value.status, raised.value.headers) == (503, {"Retry-After": "1"})
+    row, rounds = ask(dispatcher, "a"), 0
+    while not row.done():
+        answer(dispatcher, kernel)
+        rounds += 1
+    assert rounds <= AHEAD + 2  # what the kernel had, one more request of a cell, and it
+    dispatcher.ask_cell(b"GET /", b"{}", b"null")  # there is room again
+    while kernel.sent:
+        answer(dispatcher, kernel)
+    assert [future.result()[0] for future in futures] == [b"%d" % number for number in range(AHEAD + MOST_CELLS)]
 
 
 @on_loop
@@ -230,7 +248,13 @@ async def test_a_cell_that_took_too_long_is_late_and_not_wrong() -> None:
     dispatcher = start(kernel := Kernel())
     future = dispatcher.ask_cell(b"GET /", b"{}", b"null")
     answer(dispatcher, kernel, {"cell": "GET /", "error": "LateError", "line": 2})
-    assert future.exception().status == 504
+    problem = future.exception()
+    assert (problem.status, says_what_gone_says(problem)) == (504, True)
+
+
+def says_what_gone_says(problem: Problem) -> bool:
+    """Whether it warns that the cell may have done something, and speaks not of rows."""
+    return problem.detail.endswith(GONE[GONE.index("nobody knows") :]) and "rows" not in problem.detail
 
 
 @on_loop
@@ -263,6 +287,7 @@ async def test_after_the_deadline_all_are_told_and_late_answers_are_dropped() ->
     assert not any(future.done() for future in futures)
     assert dispatcher.sweep(now + 11) == [kernel]
     assert [future.exception().status for future in futures] == [504] * 5
+    assert not any(says_what_gone_says(future.exception()) for future in futures)  # no kernel had begun the cell
     assert (dispatcher.waiting, len(dispatcher.groups)) == (0, 0)
     answer(dispatcher, kernel)
     answer(dispatcher, kernel)
@@ -270,6 +295,14 @@ async def test_after_the_deadline_all_are_told_and_late_answers_are_dropped() ->
     fresh = ask(dispatcher, "e")
     answer(dispatcher, kernel)
     assert fresh.result() == [b"<e>"]
+
+
+@on_loop
+async def test_a_cell_that_a_kernel_had_when_its_deadline_passed_may_have_done_something() -> None:
+    dispatcher = start(Kernel())
+    future = dispatcher.ask_cell(b"PUT /x", b"{}", b"null")
+    dispatcher.sweep(asyncio.get_running_loop().time() + 11)
+    assert (future.exception().status, says_what_gone_says(future.exception())) == (504, True)
 
 
 @on_loop
@@ -344,7 +377,7 @@ async def test_a_cell_is_not_run_twice_and_its_caller_is_told() -> None:
     another = lose(dispatcher, kernel)
     assert [future.exception().status for future in futures[:2]] == [503, 503]  # it had these two
     answer(dispatcher, another)
-    assert futures[2].result() == (b"{}", b"info")
+    assert futures[2].result() == (b"{}", b"info", b"v1")
 
 
 @on_loop
@@ -437,7 +470,7 @@ def check(asked: list[str] | bytes, future: "asyncio.Future", lost: int) -> None
     if error := future.exception():
         assert error.status == 504 or (error.status == 503 and isinstance(asked, bytes) and lost)
     elif isinstance(asked, bytes):
-        assert future.result() == (asked, b"info")
+        assert future.result() == (asked, b"info", b"v1")
     else:
         own = [f"<{row}>".encode() for row in asked]
         assert len(future.result()) == len(own)

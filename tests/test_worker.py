@@ -294,8 +294,8 @@ def test_a_cell_that_raises_fails_its_rows_and_tells_the_place_but_not_the_words
     assert other.compile(wrong=source, double=DOUBLE) == ""
     fault = {"cell": "wrong", "error": error, "line": line}
     assert other.rows("wrong", [1, 2]) == (["", ""], [fault, fault])
-    answer, info, told = other.cell("wrong", {"body": 1})
-    assert (answer, info, json.loads(told)) == (b"", b"", fault)
+    answer, info, version, told = other.cell("wrong", {"body": 1})
+    assert (answer, info, version, json.loads(told)) == (b"", b"", b"", fault)
     assert other.rows("double", [21]) == (['{"value": 42}'], [])
 
 
@@ -354,7 +354,7 @@ def test_a_row_that_hangs_fails_alone_and_in_time(hurried: Worker, hang: str) ->
 
 def test_a_cell_that_hangs_is_told_as_late(hurried: Worker) -> None:
     hurried.cells = {"GET /x": compile_cell("GET /x", HANG[0], "", {})}
-    answer, info, fault = hurried.answer_cell(b"GET /x", b"{}", b"null")
+    answer, info, _, fault = hurried.answer_cell(b"GET /x", b"{}", b"null")
     assert (answer, info, json.loads(fault)) == (b"", b"", {"cell": "GET /x", "error": "LateError", "line": 2})
 
 
@@ -385,14 +385,21 @@ def test_another_cell_answers_body_and_info_and_knows_its_caller(other: Other) -
     listed = [{"name": "GET /who", "source": "print(CALLER['name'])", "info": "print(json.dumps({'status': 201}))"}]
     other.socket.send_multipart([b"cells", b"", json.dumps(listed).encode()])
     assert other.hear() == ("compiled", {"problem": ""})
-    assert other.cell("GET /who", {}, {"name": "ann"}) == [b"ann\n", b'{"status": 201}\n', b""]
-    answer, info, fault = other.cell("GET /who", {}, None)
+    assert other.cell("GET /who", {}, {"name": "ann"}) == [b"ann\n", b'{"status": 201}\n', b"", b""]
+    answer, info, _, fault = other.cell("GET /who", {}, None)
     assert (answer, info, json.loads(fault)) == (b"", b"", {"cell": "GET /who", "error": "TypeError", "line": 1})
+
+
+def test_an_answer_names_the_version_that_its_cell_spoke_of(other: Other) -> None:
+    other.compile(tell="print(service.champion.version)")
+    for version in (b"v1", b"v2"):
+        other.socket.send_multipart([b"choose", b"", version])
+        assert other.cell("tell", {}) == [version + b"\n", b"", version, b""]
 
 
 def test_a_cell_that_is_not_there_is_a_fault_not_an_end(other: Other) -> None:
     other.compile(double=DOUBLE)
-    assert json.loads(other.cell("GET /none", {})[2])["error"] == "KeyError"
+    assert json.loads(other.cell("GET /none", {})[3])["error"] == "KeyError"
     assert other.rows("double", [1])[0] == ['{"value": 2}']
 
 

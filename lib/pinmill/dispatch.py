@@ -17,8 +17,11 @@ from pinmill.worker import LateError
 
 BATCH = 64  # rows: more gain nothing, and keep others waiting
 LONGEST = 0.5  # s that a batch of a slow model may take: it has fewer rows then
+MOST_CELLS = 100  # requests of other cells that may wait: anybody may send some, and each takes a turn of the rows
+CELL = ("cell",)  # the one group of all these, so that they take one turn together
 AHEAD = 2  # batches a kernel has at a time: one that it works on, one that waits beside it
 GONE = "The kernel ended while it worked on this, and nobody knows how far it came. Look before you send it again."
+LATE_CELL = "There was no answer within {:g} s, and nobody knows how far it came. Look before you send it again."
 TWICE = "The kernel ended twice on this row. The row, or the model, is at fault."
 LATE = "There was no answer within {:g} s. Send it again later, with fewer rows at a time, or set --deadline."
 FULL = "More is waiting than can be answered in time. Send it again in a moment."
@@ -77,10 +80,15 @@ class Dispatcher:
         parts = (rows[place : place + self.size] for place in range(0, len(rows), self.size))
         return [self.add([b"rows", name, args], part, (name, args, own)) for part in parts]
 
-    def ask_cell(self, name: bytes, request: bytes, caller: bytes) -> "asyncio.Future[tuple[bytes, bytes]]":
-        """Ask a cell: what it prints, and what its ResponseInfo cell prints."""
+    def ask_cell(self, name: bytes, request: bytes, caller: bytes) -> "asyncio.Future[tuple[bytes, bytes, bytes]]":
+        """Ask a cell: what it prints, what its ResponseInfo cell prints, and of which version both speak.
+
+        Raises Problem (503) when as much as may wait does wait already.
+        """
         self.check_room(1)
-        return self.add([b"cell", name, request, caller], (), ("cell", next(self.numbers)))
+        if len(self.groups.get(CELL, ())) >= MOST_CELLS:
+            raise Problem(503, FULL, headers={"Retry-After": "1"})
+        return self.add([b"cell", name, request, caller], (), CELL)
 
     def check_room(self, rows: int) -> None:
         if self.waiting and self.waiting + rows > self.most:
@@ -107,10 +115,10 @@ class Dispatcher:
             self.hand_out(min(free, key=lambda wire: len(wire.in_flight)))
 
     def hand_out(self, wire: Wire) -> None:
-        """Send the next batch to a kernel; groups take turns."""
+        """Send the next batch to a kernel; groups take turns, and a request of a cell is a batch of its own."""
         group, queue = self.groups.popitem(last=False)
         tasks, rows = [], 0
-        while queue and (not tasks or rows + len(queue[0].rows) <= self.size):
+        while queue and (not tasks or (rows and rows + len(queue[0].rows) <= self.size)):
             task = queue.popleft()
             self.waiting -= len(task.rows) or 1
             if not task.answer.done():
@@ -141,8 +149,8 @@ class Dispatcher:
             self.report(fault)
         if not batch.is_rows:
             if faults and faults.get("error") == LateError.__name__:
-                fail(batch.tasks[0], Problem(504, LATE.format(self.seconds)))
-            settle(batch.tasks[0], None if faults else (frames[0], frames[1]))
+                fail(batch.tasks[0], Problem(504, LATE_CELL.format(self.seconds)))
+            settle(batch.tasks[0], None if faults else frames[:3])
             return
         items, place = frames[0].split(b"\n"), 0
         for task in batch.tasks:
@@ -188,7 +196,7 @@ class Dispatcher:
                 del self.groups[group]
         for task in [t for wire in self.wires for batch in wire.in_flight.values() for t in batch.tasks]:
             if task.deadline < now:
-                fail(task, Problem(504, LATE.format(self.seconds)))
+                fail(task, Problem(504, (LATE if task.rows else LATE_CELL).format(self.seconds)))
         return [wire for wire in self.wires if wire.in_flight and now - wire.busy_since > self.seconds]
 
 

@@ -211,12 +211,14 @@ class Worker:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def answer_cell(self, name: bytes, request: bytes, caller: bytes) -> list[bytes]:
-        """What a cell printed and what its ResponseInfo cell printed, or its fault."""
+        """What a cell printed, what its ResponseInfo cell printed and of which version both speak, or its fault."""
         try:
             steps = self.cells[name.decode()](request.decode(), json.loads(caller))
-            return [self.run(steps, ALONE).encode(), self.run(steps, ALONE).encode(), b""]
+            answer, info = self.run(steps, ALONE), self.run(steps, ALONE)
+            version = self.tell_loaded()["version"] or ""
+            return [answer.encode(), info.encode(), version.encode(), b""]
         except BaseException as error:
-            return [b"", b"", json.dumps(locate(error, name.decode())).encode()]
+            return [b"", b"", b"", json.dumps(locate(error, name.decode())).encode()]
 
 
 def give_up(*_: object) -> None:
