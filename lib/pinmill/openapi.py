@@ -5,6 +5,7 @@ The page is Swagger UI, served whole from here: it asks no other host for anythi
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -283,5 +284,11 @@ def _answer_file(request: "Request") -> "Response":
     media = {"docs.html": "text/html", **OURS, **THEIRS}.get(name)
     if media is None:
         raise HTTPException(404)
+    return Response(_read_file(name), media_type=media, headers=PAGE_HEADERS)
+
+
+@cache
+def _read_file(name: str) -> bytes:
+    """The page, or one of its files, from the disk."""
     folder = files("swagger_ui") / "static" if name in THEIRS else files("pinmill") / "docs"
-    return Response((folder / name).read_bytes(), media_type=media, headers=PAGE_HEADERS)
+    return (folder / name).read_bytes()

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds on what a client may send before a request is one."""
+"""HTTP/1.1 as uvicorn speaks it, with bounds on what a client may send before a request is one, and leave unread."""
 
 import json
 import secrets
@@ -12,13 +12,20 @@ MOST_HEAD = 32_768  # bytes of request line and headers
 LARGE = f"The request line and headers are more than {MOST_HEAD:,} bytes."
 LOOK = 5.0  # s between two looks at a connection …
 LEAST = 1_024  # … in which at least so many bytes of an unfinished request must come
+PATIENCE = (
+    6  # looks at an answer of which the caller takes nothing: 30 s, as nginx has it; a full pipe empties in leaps
+)
 MOST_CONNECTIONS = 2_000
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Refuses heads that are too large, requests that never end, malformed ones and too many connections."""
+    """Refuses heads that are too large, requests that never end, malformed ones and too many connections.
+
+    Who does not read an answer is left.
+    """
 
     in_head, head, heard, piece, is_large = False, 0, 0, 0, False
+    unread, unread_looks = 0, 0  # bytes of answers at the last look, and for how many looks they have not become fewer
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -54,12 +61,20 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def look_again(self, heard: int, waited: bool) -> None:
-        """Refuse a request that was unfinished at the last look and has hardly gone on."""
+        """Refuse a request that was unfinished at the last look and has hardly gone on; leave who reads no answer."""
+        before, self.unread = self.unread, self.transport.get_write_buffer_size()
+        self.unread_looks = self.unread_looks + 1 if 0 < before <= self.unread else 0
+        if self.unread_looks == PATIENCE:
+            self.transport.abort()
+            return
         waits = self.in_head or (self.cycle is not None and self.cycle.more_body)
         if waits and waited and self.heard - heard < LEAST and not self.transport.is_closing():
             self.refuse(408, f"The request did not arrive: less than {LEAST:,} bytes of it in {LOOK:g} s.")
-            return
         self.look = self.loop.call_later(LOOK, self.look_again, self.heard, waits)
+
+    def resume_writing(self) -> None:
+        self.unread_looks = 0  # the caller took most of it; what is unread now is new
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         self.refuse(431, LARGE) if self.is_large else self.refuse(400, msg)

@@ -1,0 +1,89 @@
+"""Callers who do not read their answers, on real sockets: they are left, and those who read slowly are not."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+import uvicorn
+from pinmill import protocol
+from pinmill.openapi import docs_routes
+from pinmill.protocol import BoundedProtocol
+from starlette.applications import Starlette
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+BUNDLE = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"  # more than a megabyte
+STREAM = b"GET /stream HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+PIECE, PIECES = 65_536, 200
+
+
+async def stream(request: object) -> StreamingResponse:
+    async def tell() -> AsyncIterator[bytes]:
+        for _ in range(PIECES):
+            yield bytes(PIECE)
+
+    return StreamingResponse(tell())
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, uvicorn.Server]]:
+    """A port that serves a large file and an endless stream, and looks at its connections ten times a second."""
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+    monkeypatch.setattr(protocol, "LOOK", 0.1)
+    routes = [Route("/stream", stream), *docs_routes()]
+    config = uvicorn.Config(Starlette(routes=routes), log_level="error", http=BoundedProtocol, loop=request.param)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield listening.getsockname()[1], server
+        server.should_exit = True
+        thread.join()
+
+
+def connect(port: int) -> socket.socket:
+    """A caller whose side of the connection holds little, so that what it does not read stays with the service."""
+    caller = socket.socket()
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    caller.settimeout(30)
+    caller.connect(("127.0.0.1", port))
+    return caller
+
+
+def wait_until_left(server: uvicorn.Server) -> None:
+    """Return when the service holds no connection any more."""
+    gone = threading.Event()
+    for _ in range(300):
+        if not server.server_state.connections:
+            return
+        gone.wait(0.1)  # between two looks at the thing itself
+    pytest.fail(f"{len(server.server_state.connections)} connections are held")
+
+
+@pytest.mark.parametrize("sent", [BUNDLE * 50, STREAM, BUNDLE * 50 + b"GET"])
+def test_who_reads_no_answer_is_left(service: tuple[int, uvicorn.Server], sent: bytes) -> None:
+    port, server = service
+    with connect(port) as caller:
+        caller.sendall(sent)
+        assert caller.recv(12) == b"HTTP/1.1 200"
+        wait_until_left(server)
+
+
+def test_who_reads_slowly_gets_the_whole_answer(service: tuple[int, uvicorn.Server]) -> None:
+    port, _ = service
+    pause, read = threading.Event(), 0
+    with connect(port) as caller:
+        caller.sendall(STREAM)
+        while data := caller.recv(PIECE * 4):
+            read += len(data)
+            pause.wait(0.02)  # as a slow line would; in all much longer than the service is patient
+    assert read > PIECE * PIECES
