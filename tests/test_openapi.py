@@ -51,8 +51,11 @@ CELLS = [
 ]
 
 
-def write(prototype: dict = TEXT, cells: list[Endpoint] = CELLS, title: str = "Is it spam?") -> dict:
-    return json.loads(json.dumps(write_openapi(cells, prototype=prototype, workflow="spam", version="v1", title=title)))
+def write(
+    prototype: dict = TEXT, cells: list[Endpoint] = CELLS, title: str = "Is it spam?", show_examples: bool = True
+) -> dict:
+    about = {"prototype": prototype, "workflow": "spam", "version": "v1", "title": title}
+    return json.loads(json.dumps(write_openapi(cells, **about, show_examples=show_examples)))
 
 
 def names(operation: dict) -> list[str]:
@@ -132,6 +135,35 @@ def test_the_examples_are_rows_that_pass(prototype, many, one, records):
     assert listed[:2] == [[many], one]
     assert listed[2][-1] == records
     assert check_rows(many + one + [records], make_checker(prototype))[1] == []
+
+
+def test_who_may_not_see_training_rows_gets_invented_examples_that_pass():
+    from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+
+    column = {"dtype": "str", "nullable": False}
+    wide = {
+        "note": column | {"type": "text", "examples": ["SECRET text"]},
+        "job": column | {"type": "category", "examples": ["SECRET"], "categories": ["SECRET", "SECRET too", ""]},
+        "sum": {"type": "number", "dtype": "float64", "nullable": True, "examples": [4711.25]},
+        "age": {"type": "integer", "dtype": "uint8", "nullable": False, "examples": [123]},
+        "new": {"type": "boolean", "dtype": "bool", "nullable": False, "examples": [False]},
+        "day": {"type": "datetime", "dtype": "datetime64[ns]", "nullable": False, "examples": ["1999-09-09T00:00:00"]},
+        "end": {"type": "datetime", "dtype": "datetime64[ns, UTC]", "nullable": False, "examples": ["1999-09-09T00Z"]},
+    }
+    times = {"day": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"}
+    row = {"note": "a text", "job": "a category", "sum": 0.5, "age": 1, "new": True, **times}
+    for prototype, example in ((wide, row), (TEXT, "a text")):
+        document = write(prototype, show_examples=False)
+        OPENAPI_31_VALIDATOR.validate(document)
+        said = json.dumps(document)
+        assert [word for word in ("SECRET", "4711", "123", "1999", "free prize", "lunch") if word in said] == []
+        body = document["paths"]["/predictions"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+        assert body == {"example 1": {"value": [example]}}
+        assert check_rows([example], make_checker(prototype))[1] == []
+    column = document["components"]["schemas"]["Row"]["anyOf"][1]["properties"]["text"]
+    assert column["examples"] == ["a text"]
+    job = write(wide, show_examples=False)["components"]["schemas"]["Row"]["properties"]["job"]
+    assert (job["examples"], "pattern" in job) == (["a category", ""], False)
 
 
 def test_without_a_model_any_row_may_fit():

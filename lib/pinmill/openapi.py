@@ -115,6 +115,7 @@ OWN = (  # what the gateway answers itself: method, path, role, summary, descrip
      {"type": "object"}),
     ("GET", "/docs", "any", "This page", "The document as a page to try it out.", (), "text/html", TEXT),
 )  # fmt: skip
+INVENTED = {"text": "a text", "category": "a category", "number": 0.5, "integer": 1, "boolean": True}
 OURS = {"docs.js": "text/javascript", "docs.css": "text/css"}
 THEIRS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon-32x32.png": "image/png"}
 PAGE_HEADERS = {
@@ -128,14 +129,22 @@ PAGE_HEADERS = {
 
 
 def write_openapi(
-    endpoints: Sequence[Endpoint], *, prototype: Mapping[str, Mapping], workflow: str, version: str, title: str
+    endpoints: Sequence[Endpoint],
+    *,
+    prototype: Mapping[str, Mapping],
+    workflow: str,
+    version: str,
+    title: str,
+    show_examples: bool = False,
 ) -> dict[str, Any]:
     """The OpenAPI 3.1 document of a service: its notebook's `endpoints`, and what the gateway answers itself.
 
     `version` is that of the model; an empty `prototype` means that there is none yet, so that any row may fit. Options
     of a cell are its tags `arg-…`, and those of OPTIONS that its prose writes as code; media types other than JSON are
-    those that its source or prose names.
+    those that its source or prose names. The examples of the prototype, which are rows that the model was trained
+    with, stand in it only with `show_examples`; else invented ones do.
     """
+    prototype = prototype if show_examples else _invent_examples(prototype)
     paths: dict[str, dict[str, Any]] = {}
     rows = {endpoint.path: endpoint for endpoint in endpoints if endpoint.row_wise}
     for endpoint in endpoints:
@@ -175,6 +184,18 @@ def write_openapi(
             "securitySchemes": {"bearerAuth": {"type": "http", "scheme": "bearer", "description": TOKEN}},
         },
     }
+
+
+def _invent_examples(prototype: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
+    """The prototype with one invented example for each column; of its categories only blank ones stay."""
+    invented = {}
+    for name, entry in prototype.items():
+        time = f"2026-01-01T00:00:00{'Z' if ',' in entry['dtype'] else ''}"  # with a zone where the dtype has one
+        examples = [INVENTED.get(entry["type"], time)]
+        blank = [category for category in entry.get("categories", ()) if not category.strip()]  # then blank texts pass
+        kept = {"categories": [*examples, *blank]} if "categories" in entry else {}
+        invented[name] = {**entry, "examples": examples, **kept}
+    return invented
 
 
 def _describe_cell(endpoint: Endpoint, rows: Mapping[str, Endpoint], prototype: Mapping) -> dict[str, Any]:

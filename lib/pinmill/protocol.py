@@ -1,4 +1,7 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds on what a client may send before a request is one, and leave unread."""
+"""HTTP/1.1 as uvicorn speaks it, with bounds on what a client may send before a request is one.
+
+Nor may an answer wait for ever for a client that does not read it.
+"""
 
 import json
 import secrets
@@ -12,9 +15,7 @@ MOST_HEAD = 32_768  # bytes of request line and headers
 LARGE = f"The request line and headers are more than {MOST_HEAD:,} bytes."
 LOOK = 5.0  # s between two looks at a connection …
 LEAST = 1_024  # … in which at least so many bytes of an unfinished request must come
-PATIENCE = (
-    6  # looks at an answer of which the caller takes nothing: 30 s, as nginx has it; a full pipe empties in leaps
-)
+PATIENCE = 6  # looks at an answer of which nothing is taken: 30 s, as nginx has it; a full pipe empties in leaps
 MOST_CONNECTIONS = 2_000
 
 
