@@ -29,6 +29,7 @@ class BoundedProtocol(HttpToolsProtocol):
     unread, unread_looks = 0, 0  # bytes of answers at the last look, and for how many looks they have not become fewer
 
     def connection_made(self, transport: Any) -> None:
+        """Begin to look at a connection; refuse it where there are too many."""
         super().connection_made(transport)
         self.look = self.loop.call_later(LOOK, self.look_again, 0, False)
         self.in_head = True  # who connects is to ask something
@@ -36,10 +37,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.refuse(503, "There are too many connections. Try again in a moment.")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Look no more."""
         self.look.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Count and parse what came; refuse a head that is too large before it is whole."""
         if self.transport.is_closing():
             return
         self.heard += len(data)
@@ -50,10 +53,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.refuse(431, LARGE)
 
     def on_message_begin(self) -> None:
+        """A head begins."""
         self.in_head, self.head = True, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        """A head is whole. Raises ValueError, which the parser takes for a malformed request, if it is too large."""
         self.in_head = False
         if max(self.head, self.piece) > MOST_HEAD:  # all that came; how much of it is the head?
             self.is_large = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > MOST_HEAD
@@ -74,10 +79,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self.look = self.loop.call_later(LOOK, self.look_again, self.heard, waits)
 
     def resume_writing(self) -> None:
-        self.unread_looks = 0  # the caller took most of it; what is unread now is new
+        """The transport has room again, as the caller read: what is unread now is new."""
+        self.unread_looks = 0
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser could not read, in the form of a problem."""
         self.refuse(431, LARGE) if self.is_large else self.refuse(400, msg)
 
     def refuse(self, status: int, detail: str) -> None:
