@@ -21,6 +21,7 @@ from pinmill.params import Params, override
 from pinmill.project import Project
 from pinmill.service import Service
 from pinmill.session import Run
+from pinmill.tokens import read_audit
 from pinmill.version import now_utc
 
 ADA = {"name": "ada", "role": "modeller", "address": "127.0.0.1"}
@@ -114,10 +115,10 @@ def test_a_passed_version_is_promoted_in_the_caller_s_name_and_its_pages_are_sho
     assert status == 200
     assert answer == {
         "action": "promote", "version": first, "sha256": champion.sha256, "by": "ada", "when": champion.when,
-        "why": "better in French", "previous": second, "override": False, "record": champion.record, "warnings": [],
+        "why": "better in French", "previous": second, "override": False, "record": champion.record,
     }  # fmt: skip
     shown = service.run.project.pages / "small/.champion.json"
-    assert json.loads(shown.read_text())["version"] == first
+    wait_for("pages of the new champion", lambda: json.loads(shown.read_text())["version"] == first)
     status, again = ask(promote, service, {"version": first, "why": "again"})
     assert (status, again["detail"][:34]) == (409, f"small has this champion already: {first}"[:34])
 
@@ -212,17 +213,6 @@ def test_a_damaged_version_does_not_become_champion(told) -> None:
     status, answer = ask(promote, service, {"version": first, "why": "x"})
     assert (status, "was changed" in answer["detail"]) == (409, True)
     assert read_champion(service.board, "small").version == second
-
-
-def test_a_page_that_cannot_be_put_in_place_is_only_told(told) -> None:
-    service, (first, *_) = told
-    page = service.run.project.pages / "small/model-card.html"
-    page.unlink()
-    page.mkdir()
-    status, answer = ask(promote, service, {"version": first, "why": "x"})
-    assert (status, answer["version"]) == (200, first)
-    assert len(answer["warnings"]) == 1
-    assert str(service.run.project.root) not in answer["warnings"][0]
 
 
 # Runs
@@ -362,10 +352,22 @@ def test_a_process_that_ends_at_once_has_failed_and_leaves_no_zombie(service, mo
     assert psutil.STATUS_ZOMBIE not in [child.status() for child in psutil.Process().children()]
 
 
+def test_the_audit_list_says_who_starts_a_run_and_without_it_none_is_started(service) -> None:
+    status, answer = ask(start_run, service, {"set": {"power": 2}})
+    assert status == 202
+    (row,) = read_audit(service.run.project, "small")[:1]
+    assert (row["who"], row["what"], row["detail"]) == ("ada", "run started", "train power=2")
+    wait_for_end(service, answer["run"])
+    service.run.project.store_file.write_bytes(b"this is no database" * 100)
+    status, answer = ask(start_run, service, {})
+    assert (status, answer["detail"].partition(",")[0]) == (503, "the audit list cannot be written")
+    assert len([*service.run.project.outputs.glob("logs/*.log")]) == 1
+
+
 def test_a_process_that_cannot_be_started_is_told(service, monkeypatch) -> None:
     monkeypatch.setattr(actions, "COMMAND", ("/nowhere/python",))
     status, answer = ask(start_run, service, {})
-    assert (status, answer["detail"]) == (503, "the run could not be started: No such file or directory")
+    assert (status, answer["detail"]) == (503, "`pinmill run` could not be started: No such file or directory")
 
 
 @pytest.mark.parametrize("run", ["nothing", "20260102T030405Z-000006-00ff", "../../x", "", "..", "a\0b"])

@@ -122,6 +122,25 @@ def test_what_is_asked_while_the_store_answers_is_asked_together(path: Path, wri
     assert asked == [["a"], ["b", "c", "unknown"], ["bad"], ["d"]]
 
 
+def test_nobody_waits_for_a_store_that_hangs_and_it_is_asked_again_later(path: Path, writer: Writer) -> None:
+    release = threading.Event()
+
+    class Hung(Cache):
+        """A cache whose store does not answer until it is let."""
+
+        def fetch(self, keys: Sequence[str]) -> dict[str, str]:
+            release.wait(30)
+            return dict.fromkeys(keys, "known")
+
+    async def ask() -> list[dict[str, str]]:
+        lookups = Lookups(Hung(Store(path), "w", writer))
+        early = [await lookups.fetch(["a"]), await lookups.fetch(["b"])]
+        release.set()
+        return [*early, await lookups.fetch(["c"])]
+
+    assert asyncio.run(ask()) == [{}, {}, {"b": "known", "c": "known"}]
+
+
 def test_keys_are_alike_only_where_all_parts_are() -> None:
     versions, cells = ["20260101T000000Z-00000", "20260101T000000Z-00001"], ["0" * 64, "1" * 64]
     args = [

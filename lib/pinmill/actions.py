@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,10 +16,9 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from pinmill import champion
 from pinmill.champion import Champion
-from pinmill.errors import ChampionError, IntegrityError, PinmillError, PinNotFoundError, RunError
+from pinmill.errors import ChampionError, IntegrityError, PinmillError, PinNotFoundError, RunError, StoreError
 from pinmill.lock import read_holder
 from pinmill.models import find_model, list_models
-from pinmill.pages import publish_champion
 from pinmill.plan import make_plan
 from pinmill.problem import Problem
 from pinmill.project import Project
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Caller = Mapping[str, str] | None
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
+ANONYMOUS = "anonymous"  # who asks where there are no tokens
 FIXED = ("source", "query", "run")  # parameters that say what this machine reads and executes: not for callers
 OF_KERNEL = ("JPY_", "MPLBACKEND", "PINMILL_WARM", "OMP_NUM_", "OPENBLAS_NUM_", "MKL_NUM_")  # not for what it starts
 COMMAND = (sys.executable, "-P", "-c", "from pinmill.cli import main; main()")  # pinmill, of this interpreter
@@ -70,7 +71,7 @@ class Start(Body):
 
 
 def promote(service: "Service", request: str, caller: Caller) -> "Response":
-    """What moving the champion came to: the decision, and as `warnings` what is wrong with the champion's pages.
+    """What moving the champion came to: the decision. The champion's pages are made again beside the service.
 
     The body is a Promotion or a Rollback. Problems: 403 without a caller, 404 for an unknown version, 409 where that
     cannot be (the gate did not pass it, somebody else was faster), 422 for another body.
@@ -100,19 +101,12 @@ def read_run(service: "Service", request: str) -> "Response":
 
 def promote_model(
     project: Project, workflow: str, model: Mapping[str, Any], *, by: str, why: str, override: bool
-) -> tuple[Champion, list[str]]:
-    """Make a model, as `list_models` tells it, the champion; the decision, and what is wrong with its pages."""
+) -> Champion:
+    """Make a model, as `list_models` tells it, the champion."""
     now = champion.read_champion(project.board, workflow)
     expected = now.version if now else None
     signed = {"by": by, "why": why, "when": now_utc(), "gate": model["gate"], "override": override}
-    moved = champion.promote(project.board, workflow, model["version"], expected=expected, **signed)
-    return moved, publish_champion(project, workflow)
-
-
-def roll_back(project: Project, workflow: str, *, to: str | None, by: str, why: str) -> tuple[Champion, list[str]]:
-    """Go back to an earlier champion, by default the one before; as `promote_model`."""
-    moved = champion.rollback(project.board, workflow, by=by, why=why, to=to, when=now_utc())
-    return moved, publish_champion(project, workflow)
+    return champion.promote(project.board, workflow, model["version"], expected=expected, **signed)
 
 
 def take_body(request: str, caller: Caller, kind: type[Body], other: type[Body] | None = None) -> Any:
@@ -134,7 +128,7 @@ def take_body(request: str, caller: Caller, kind: type[Body], other: type[Body] 
 def move_champion(project: Project, workflow: str, request: str, caller: Caller) -> dict[str, Any]:
     """Promote or roll back as a request says; the answer. Raises Problem."""
     asked = take_body(request, caller, Promotion, Rollback)
-    signed = {"by": caller["name"] or "anonymous", "why": asked.why}  # without tokens nobody has a name
+    signed = {"by": caller["name"] or ANONYMOUS, "why": asked.why}
     goes_back = isinstance(asked, Rollback)
     named = asked.to if goes_back else asked.version
     try:
@@ -145,12 +139,15 @@ def move_champion(project: Project, workflow: str, request: str, caller: Caller)
         raise Problem(409, tell_gate(model))
     try:
         if goes_back:
-            moved, problems = roll_back(project, workflow, to=model.get("version"), **signed)
+            to = model.get("version")
+            moved = champion.rollback(project.board, workflow, to=to, when=now_utc(), **signed)
         else:
-            moved, problems = promote_model(project, workflow, model, override=asked.override, **signed)
+            moved = promote_model(project, workflow, model, override=asked.override, **signed)
     except PinmillError as error:
         raise Problem(409 if isinstance(error, ChampionError | IntegrityError) else 503, str(error)) from None
-    return asdict(moved) | {"warnings": [problem.replace(f"{project.root}/", "") for problem in problems]}
+    with suppress(Problem):  # the pages say themselves of whom they tell, and the next run makes them
+        spawn(project, ["report", workflow], log=log_file(project, f"report-{moved.record}"))
+    return asdict(moved)
 
 
 def tell_gate(model: Mapping[str, Any]) -> str:
@@ -176,8 +173,22 @@ def begin_run(service: "Service", request: str, caller: Caller) -> dict[str, Any
         step = f"Follow it at /runs/{holder.run}, and ask again when it has ended"
         raise Problem(409, f"run {holder.run} of {workflow} and job {asked.job!r} is at work. {step}")
     words = [word for assignment in assignments for word in ("--set", assignment)]
+    said = [asked.job, *(f"{name}={json.dumps(value)}" for name, value in asked.set.items()), plan.model]
+    note_start(project, workflow, " ".join(said).strip(), by=caller["name"])
     run = spawn_run(project, [workflow, "--job", asked.job, *words, *(["--model", plan.model] if plan.model else [])])
     return {"run": run, "status": "running", "follow": f"/runs/{run}"}
+
+
+def note_start(project: Project, workflow: str, detail: str, *, by: str) -> None:
+    """Have the audit list say who starts a run. Raises Problem (503): what nobody can be asked about is not started."""
+    from pinmill.tokens import write_audit
+
+    try:
+        with project.store.writing() as connection:
+            about = {"who": by or ANONYMOUS, "what": "run started", "workflow": workflow, "when": now_utc()}
+            write_audit(connection, detail=detail, **about)
+    except StoreError:
+        raise Problem(503, "the audit list cannot be written, so no run is started. Try again in a moment") from None
 
 
 def start_evaluation(project: Project, workflow: str, version: str) -> dict[str, str]:
@@ -209,14 +220,19 @@ def log_file(project: Project, run: str) -> Path:
 def spawn_run(project: Project, words: list[str]) -> str:
     """Start `pinmill run WORDS` as a process that outlives this one; the run's id. Raises Problem (503)."""
     run = make_run_id(now_utc())
-    log = log_file(project, run)
+    spawn(project, ["run", *words, "--run-id", run], log=log_file(project, run))
+    return run
+
+
+def spawn(project: Project, words: list[str], *, log: Path) -> None:
+    """Start `pinmill WORDS` as a process that outlives this one and writes to `log`. Raises Problem (503)."""
     log.parent.mkdir(parents=True, exist_ok=True)
     environ = {name: value for name, value in os.environ.items() if not name.startswith(OF_KERNEL)}
     with log.open("xb") as output:
         fcntl.flock(output, fcntl.LOCK_EX)  # shared with the process, so it is held until that has ended, however
         try:
             process = subprocess.Popen(
-                [*COMMAND, "run", *words, "--run-id", run],
+                [*COMMAND, *words],
                 cwd=project.root,
                 env=environ | {"PINMILL_HOME": str(project.root)},
                 stdin=subprocess.DEVNULL,
@@ -225,9 +241,8 @@ def spawn_run(project: Project, words: list[str]) -> str:
                 start_new_session=True,
             )
         except OSError as error:
-            raise Problem(503, f"the run could not be started: {error.strerror}") from None
-    threading.Thread(target=process.wait, name=run, daemon=True).start()  # or it stays as a zombie
-    return run
+            raise Problem(503, f"`pinmill {words[0]}` could not be started: {error.strerror}") from None
+    threading.Thread(target=process.wait, name=log.stem, daemon=True).start()  # or it stays as a zombie
 
 
 def is_written(log: Path) -> bool:

@@ -12,6 +12,8 @@ from pinmill.calls import Writer
 from pinmill.errors import StoreError
 from pinmill.store import CHUNK, PREDICTIONS, Store, stamp
 
+PATIENCE = 0.25  # s to wait for the store, before computing what it may know
+
 
 class Cache:
     """Printed predictions of one workflow by key; the `size` used last stay in memory. Threads may share it."""
@@ -63,13 +65,14 @@ class Lookups:
         self._answer: asyncio.Future[dict[str, str]] | None = None
 
     async def fetch(self, keys: Iterable[str]) -> dict[str, str]:
-        """What the store knows of `keys`, and of others."""
+        """What the store knows of `keys`, and of others; nothing where it takes longer than computing would."""
         self._keys.update(keys)
         self._answer = self._answer or asyncio.get_running_loop().create_future()
         answer = self._answer
         if self._work is None:
             self._work = asyncio.create_task(self._ask())
-        return await answer
+        done, _ = await asyncio.wait([answer], timeout=PATIENCE)  # which leaves the answer to the others
+        return answer.result() if done else {}
 
     async def _ask(self) -> None:
         while self._keys:

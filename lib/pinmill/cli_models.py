@@ -68,10 +68,12 @@ def promote_command(
     """
     from pinmill.actions import promote_model
     from pinmill.models import find_model, list_models
+    from pinmill.pages import publish_champion
 
     project = open_project()
     model, who = find_model(list_models(project.board, workflow), version), getpass.getuser()
-    promoted, problems = promote_model(project, workflow, model, by=who, why=why, override=override)
+    promoted = promote_model(project, workflow, model, by=who, why=why, override=override)
+    problems = publish_champion(project, workflow)
     print(f"{workflow}: champion is {promoted.version} (before: {promoted.previous or 'none'})")
     tell_missing(problems)
 
@@ -86,12 +88,14 @@ def rollback_command(
 
     Example: pinmill rollback docstrings --why "complaints since Monday"
     """
-    from pinmill.actions import roll_back
+    from pinmill.champion import rollback
     from pinmill.models import find_model, list_models
+    from pinmill.pages import publish_champion
 
     project = open_project()
     target = find_model(list_models(project.board, workflow), to)["version"] if to else None
-    done, problems = roll_back(project, workflow, by=getpass.getuser(), why=why, to=target)
+    done = rollback(project.board, workflow, by=getpass.getuser(), why=why, to=target, when=now_utc())
+    problems = publish_champion(project, workflow)
     print(f"{workflow}: champion is {done.version}; {done.previous} is held")
     tell_missing(problems)
 
@@ -116,9 +120,9 @@ def upload(
     from pinmill.upload import write_candidate
 
     project, by = open_project(), by or getpass.getuser()
-    pin = write_candidate(project, workflow, file.read_bytes(), by=by, note=note)
     said = {"who": by, "what": "uploaded", "workflow": workflow, "when": now_utc()}
-    with project.store.writing() as connection:
+    with project.store.writing() as connection:  # both, or neither
+        pin = write_candidate(project, workflow, file.read_bytes(), by=by, note=note)
         write_audit(connection, detail=f"{pin.version}{': ' * bool(note)}{note}", **said)
     started = start_evaluation(project, workflow, pin.version) if evaluate else {}
     if as_json:

@@ -5,6 +5,7 @@ What scores rows is answered at once; the notebook's other cells, and what is th
 
 import asyncio
 import gc
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import secrets
 import signal
 import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,7 +28,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 
-from pinmill.actions import COMMAND
+from pinmill import __version__
+from pinmill.actions import ANONYMOUS, COMMAND
 from pinmill.cache import Cache, Lookups
 from pinmill.calls import Writer, read_calls
 from pinmill.dispatch import Dispatcher
@@ -58,6 +61,7 @@ NO_GET = (
 )
 BODILESS = (204, 304)  # statuses of answers that have no body
 HEADER = re.compile(r"[!#-'*-.0-9A-Z^-z|~]+: [\t -~]*")
+BROKEN = "The store or the board cannot be read or written now. Try again in a moment."
 JSON_HEAD = (b"content-type", b"application/json")
 QUIET = (b"cache-control", b"no-store")
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -119,10 +123,17 @@ class Gateway:
         shared = (limits, self.models, self.dispatcher, self.traffic, self.writer, *cached, self.workflow)
         log_inputs = bool(self.plan.values.get("log_inputs"))
         return [
-            ((each.method, each.path), Scoring(each, cell, *shared, log_inputs))
+            ((each.method, each.path), Scoring(each, cell, self.hash_code(cell), *shared, log_inputs))
             for each in self.endpoints
             if (cell := each if each.row_wise else by_path.get(each.of))
         ]
+
+    def hash_code(self, cell: Endpoint) -> str:
+        """Identity of what an item depends on beside model and row: the notebook, its parameters, and Pinmill."""
+        stage = self.plan.stages[0]
+        values = {name: str(self.plan.values[name]) for name in stage.declarations}
+        parts = [cell.hash, *self.pool.seed.sources, json.dumps(values, sort_keys=True), __version__]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def list_routes(self) -> list[Route]:
         """All else: the notebook's other cells and the gateway's own endpoints."""
@@ -188,7 +199,7 @@ class Gateway:
             await self.send_problem(visit, send, problem)
         except HTTPException as error:
             told = {
-                404: "there is nothing at this address; GET / lists what there is",
+                404: "there is nothing at this address; /docs lists what there is",
                 405: "this address does not take that method",
             }
             detail, about = told.get(error.status_code, str(error.detail)), dict(error.headers or {})
@@ -196,8 +207,13 @@ class Gateway:
                 about["Allow"] = self.list_methods(scope["path"])
             problem = Problem(error.status_code, detail, headers=about)
             await self.send_problem(visit, send, problem)
+        except (PinmillError, OSError) as error:  # of the store or the board
+            await self.send_problem(visit, send, Problem(503, BROKEN, why=str(error)))
         except Exception as error:
-            self.say(f"{visit.id} {visit.endpoint}: a defect of the gateway: {type(error).__name__}: {error}")
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            self.say(
+                f"{visit.id} {visit.endpoint}: a defect: {type(error).__name__} in {where.name}, line {where.lineno}"
+            )
             await self.send_problem(visit, send, Problem(500, "The gateway failed on this request."))
 
     async def send(self, visit: Visit, send: Send, status: int, headers: Any, body: bytes) -> None:
@@ -214,11 +230,12 @@ class Gateway:
         return [(b"x-request-id", visit.id.encode()), (b"x-model-version", version.encode()), QUIET]
 
     async def send_problem(self, visit: Visit, send: Send, problem: Problem) -> None:
-        """Send a problem, and log the call if it was one."""
-        told = scrub(problem.body(visit.id), self.hidden)
+        """Send a problem, and log the call if it was one; only those who can mend it are told why."""
+        told = scrub(problem.body(visit.id, inner=allows(visit.caller.role, "modeller")), self.hidden)
         body = json.dumps(told, ensure_ascii=False).encode(errors="backslashreplace")
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-        self.log(visit, problem.status)
+        if not visit.logged:
+            self.log(visit, problem.status)
         await self.send(visit, send, problem.status, ((b"content-type", MEDIA_TYPE.encode()), *headers), body)
 
     async def route(self, visit: Visit, send: Send) -> None:
@@ -270,17 +287,17 @@ class Gateway:
             if not caller.role:
                 raise self.challenge("this needs a token")
             raise Problem(403, f"this needs the role {needed}; the token {caller.name} has the role {caller.role}")
-        if self.options.rate and caller.name:
-            self.take_turn(caller.name)
+        if self.options.rate:
+            self.take_turn(caller.name or caller.address)
 
     def take_turn(self, name: str) -> None:
-        """Count a request of a token against its rate: a bucket of a minute's worth that fills up evenly."""
+        """Count a request of a token, or of an address without one: a bucket of a minute's worth that fills evenly."""
         now, rate = time.monotonic(), self.options.rate
         left, when = self.buckets.get(name, (float(rate), now))
         left = min(rate, left + (now - when) * rate / 60)
         if left < 1:
             wait = str(int((1 - left) * 60 / rate) + 1)
-            raise Problem(429, f"more than {rate} requests in a minute with this token", headers={"Retry-After": wait})
+            raise Problem(429, f"more than {rate} requests in a minute", headers={"Retry-After": wait})
         self.buckets[name] = (left - 1, now)
 
     # The notebook's other cells
@@ -295,7 +312,8 @@ class Gateway:
         found = await asked
         if found is None:
             raise Problem(500, "The cell behind this failed. Its log has the line; run it in JupyterLab.")
-        answer, info = found
+        answer, info, version = found
+        visit.version = version.decode()
         status, headers = read_info(answer, info)
         self.log(visit, status)
         return Response(b"" if status in BODILESS else answer, status, headers)
@@ -305,8 +323,8 @@ class Gateway:
         self.say(f"{fault['cell']}: {fault['error']} in line {fault['line']} of its cell")
 
     def log(self, visit: Visit, status: int) -> None:
-        """Have a call that scored nothing written to the call log."""
-        if not visit.endpoint:
+        """Have a call that scored nothing written to the call log, unless it is anybody's."""
+        if not (visit.endpoint and visit.caller.role):
             return
         row = dict.fromkeys(("input", "output")) | {"input_hash": "", "cached": False, "row": 0}
         took = round(1000 * (time.perf_counter() - visit.started), 3)
@@ -321,7 +339,9 @@ class Gateway:
 
     async def ready(self, visit: Visit, request: Request) -> Response:
         served = self.models.must_serve(at_once=True)
-        refused = {"refused": scrub(self.models.refused, self.hidden)} if self.models.refused else {}
+        is_told = allows(visit.caller.role, "modeller")
+        why = scrub(self.models.refused, self.hidden) if is_told else "the service's log says what"
+        refused = {"refused": why} if self.models.refused else {}
         return JSONResponse({"status": "ready", "version": served.version, **refused})
 
     async def refuse_get(self, visit: Visit, request: Request) -> Response:
@@ -336,11 +356,9 @@ class Gateway:
             for e in self.endpoints
             if self.options.allow_get or (e.method, e.path) not in self.rows or e.method != "GET"
         ]
-        return JSONResponse(
-            write_openapi(
-                endpoints, prototype=prototype, workflow=self.workflow, version=version, title=self.plan.title
-            )
-        )
+        about = {"workflow": self.workflow, "version": version, "title": self.plan.title}
+        is_known = allows(visit.caller.role, "scorer")
+        return JSONResponse(write_openapi(endpoints, prototype=prototype, **about, show_examples=is_known))
 
     async def metrics(self, visit: Visit, request: Request) -> Response:
         """For this machine itself, and for admins."""
@@ -377,20 +395,22 @@ class Gateway:
 
     async def upload(self, visit: Visit, request: Request) -> Response:
         """A model of somebody's own as a candidate; checked in a process that it cannot harm us with."""
-        options = visit.read_options()
-        words = ["--by", visit.caller.name or "anonymous", "--note", *options.get("note", [""])[-1:]]
-        with tempfile.TemporaryDirectory(prefix="pinmill-upload-") as folder:
-            file = Path(folder) / "model.skops"
-            with file.open("wb") as target:
-                async for part in visit.read_parts(MOST_UPLOAD):
-                    target.write(part)
-            async with self.uploading:  # one at a time: each may take the memory of a model
-                code, said, problem = await run_command(
-                    self.project.root, "upload", self.workflow, str(file), *words, "--evaluate", "--json"
-                )
+        if self.uploading.locked():  # one at a time: each may take the memory of a model
+            raise Problem(503, "another upload is being checked; send it again", headers={"Retry-After": "10"})
+        words = ["--by", visit.caller.name or ANONYMOUS, "--note", *visit.read_options().get("note", [""])[-1:]]
+        async with self.uploading:
+            with tempfile.TemporaryDirectory(prefix="pinmill-upload-") as folder:
+                file = Path(folder) / "model.skops"
+                with file.open("wb") as target:
+                    async for part in visit.read_parts(MOST_UPLOAD):
+                        target.write(part)
+                words = ["upload", self.workflow, str(file), *words, "--evaluate", "--json"]
+                code, said, problem = await run_command(self.project.root, *words)
         if code:
-            why = "" if "Traceback" in problem else problem.strip().rpartition("\n")[2].partition(": ")[2]
-            raise Problem(422, why or "the model could not be checked")
+            kind, _, why = problem.strip().rpartition("\n")[2].partition(": ")
+            if kind in ("StoreError", "BoardError", "OSError"):
+                raise Problem(503, BROKEN, why=why)
+            raise Problem(422, why if why and "Traceback" not in problem else "the model could not be checked")
         self.log(visit, 201)
         return Response(said, 201, media_type="application/json")
 

@@ -20,13 +20,18 @@ class Problem(PinmillError):
         errors: Sequence[Mapping[str, Any]] = (),
         headers: Mapping[str, str] | None = None,
         title: str = "",
+        why: str = "",
     ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.errors = status, detail, tuple(errors)
+        self.status, self.detail, self.errors, self.why = status, detail, tuple(errors), why
         self.headers, self.title = dict(headers or {}), title or HTTPStatus(status).phrase
 
-    def body(self, instance: str = "") -> dict[str, Any]:
-        """The members of the problem, ready for JSON; `instance` is the id of the request."""
-        said = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail}
+    def body(self, instance: str = "", *, inner: bool = False) -> dict[str, Any]:
+        """The members of the problem, ready for JSON; `instance` is the id of the request.
+
+        With `inner` also why it is so, in words that are for those who run the service.
+        """
+        detail = f"{self.detail} {self.why}" if inner and self.why else self.detail
+        said = {"type": "about:blank", "title": self.title, "status": self.status, "detail": detail}
         more = {"instance": instance, "errors": list(self.errors)}
         return said | {name: value for name, value in more.items() if value}

@@ -80,11 +80,12 @@ class Scoring:
 
     endpoint: Endpoint  # as it was asked for
     cell: Endpoint  # the row-wise cell behind it
+    code: str  # identity of all code that an item depends on, for the cache
     limits: Limits
     models: Models
     dispatcher: Dispatcher
     traffic: Traffic
-    writer: Writer | None  # None: nothing is logged
+    writer: Writer
     cache: Cache | None
     lookups: Lookups | None  # of the cache
     workflow: str
@@ -107,7 +108,7 @@ class Scoring:
         """Check the rows, find or compute their items, and shape the answer."""
         served = self.models.must_serve()
         if options.version:
-            served = await self.models.find(options.version)
+            served = await self.find_version(options.version)
         visit.version = served.version
         values = self.list_values(body)
         check = partial(check_rows, values, served.check)
@@ -118,7 +119,16 @@ class Scoring:
         rows = [ENCODE(value) for value in values]
         items, cached = await self.find_items(served, options, rows)
         self.log(visit, canonicals, rows, items, cached)
+        visit.logged = True
         return self.shape(served, options, rows, items, cached)
+
+    async def find_version(self, given: str) -> Served:
+        """The version that was asked for, loaded. Raises Problem."""
+        try:
+            async with asyncio.timeout(self.dispatcher.seconds):
+                return await self.models.find(given)
+        except TimeoutError:
+            raise Problem(504, f"version {given[:60]} was not loaded in time. Send it again in a moment.") from None
 
     def list_values(self, body: Any) -> list[Any]:
         """The rows in a body. Raises Problem (422)."""
@@ -137,7 +147,7 @@ class Scoring:
         known: dict[int, bytes] = {}
         keys: list[str] = []
         if self.cache is not None and not options.skip_cache:
-            keys = [make_key(served.version, self.cell.hash, options.args, row) for row in rows]
+            keys = [make_key(served.version, self.code, options.args, row) for row in rows]
             known = await self.look_up(keys)
         todo = rows if not known else [row for place, row in enumerate(rows) if place not in known]
         made = await self.compute(served, options, todo) if todo else []
@@ -192,8 +202,6 @@ class Scoring:
 
     def log(self, visit: Visit, canonicals: list[str], rows: list[str], items: list[bytes], cached: list[bool]) -> None:
         """Have each row written to the call log."""
-        if self.writer is None:
-            return
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         took = round(1000 * (time.perf_counter() - visit.started), 3)
         for place, (canonical, item) in enumerate(zip(canonicals, items, strict=True)):

@@ -43,6 +43,7 @@ class Visit:
     caller: Caller
     endpoint: str = ""  # the annotation of what answers
     version: str = ""  # of the model that answers
+    logged: bool = False  # its rows stand in the call log
 
     async def read_body(self, most: int) -> bytes:
         """The whole body. Raises Problem as `read_parts`."""
