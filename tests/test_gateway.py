@@ -211,6 +211,19 @@ def test_the_scheme_may_be_written_in_any_case(guarded: Guarded) -> None:
     assert guarded.ask(None, "GET", "/metadata", headers=headers).status_code == 200
 
 
+def test_who_has_no_token_sees_no_training_text_and_leaves_no_call(guarded: Guarded) -> None:
+    texts = guarded.ask("scorer", "GET", "/prototype").json()["examples"]
+    assert texts
+    for who, is_shown in (("scorer", True), (None, False)):
+        shown = guarded.ask(who, "GET", "/openapi.json").text
+        assert [json.dumps(text) in shown for text in texts if isinstance(text, str)] == [is_shown] * 3
+    answers = [guarded.ask(None, "GET", path) for path in ("/", "/last-updated", "/ready", "/metadata")]
+    last = guarded.ask("scorer", "GET", "/last-updated").headers["X-Request-Id"]
+    assert guarded.calls("request = ?", last)
+    for answer in answers:
+        assert read_calls(guarded.workplace, "request = ?", answer.headers["X-Request-Id"]) == []
+
+
 def test_of_two_tokens_none_counts(guarded: Guarded) -> None:
     for first, second in (("scorer", "admin"), ("admin", "scorer")):
         headers = [("Authorization", f"Bearer {guarded.tokens[name]}") for name in (first, second)]

@@ -88,7 +88,8 @@ def test_promotion_and_rollback_under_load_are_followed_in_time_without_a_failur
         promoted = champion(trained)
         server.wait_until(lambda: serves(server, second))
         running.wait_for(50)
-        trained.pinmill("rollback", "tiny", "--why", "a test")
+        answer = server.ask("PUT", "/models/champion", {"action": "rollback", "why": "a test"})
+        assert answer.status_code == 200, answer.text
         returned = champion(trained)
         server.wait_until(lambda: serves(server, first))
         running.wait_for(50)
