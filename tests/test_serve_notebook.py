@@ -91,6 +91,12 @@ def test_it_runs_from_top_to_bottom_and_changes_nothing(trained: "Workplace") ->
     }
     assert [len(answers["POST /predictions"][0]), len(answers["POST /predict"][0]["predict"])] == [3, 3]
     assert list_files(trained) == before
+    cells = nbformat.read(trained.root / "out.ipynb", as_version=4).cells
+    (shown,) = [
+        cell for cell in cells if cell.source.startswith("REQUEST") and cell.cell_type == "code" and cell.outputs
+    ]
+    problem = json.loads("".join(output.text for output in shown.outputs))
+    assert (problem["status"], [each["row"] for each in problem["errors"]]) == (422, [1])
 
 
 def test_without_a_champion_it_runs_too_and_each_endpoint_says_why(workplace: "Workplace") -> None:

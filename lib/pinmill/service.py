@@ -112,6 +112,12 @@ class Service:
             raise Problem(503, str(error)) from None
 
     @property
+    def versions(self) -> list[str]:
+        """The versions that are held now; for any thread."""
+        with self._changing:
+            return list(self._loaded)
+
+    @property
     def examples(self) -> list[Any]:
         """Rows of the champion to try a cell with; none without a champion."""
         return self.champion.examples if self.champion else []
@@ -228,7 +234,11 @@ def explain_row(loaded: Loaded, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def welcome(service: Service, caller: Mapping[str, str] | None) -> dict[str, Any]:
-    """What runs here since when, who asks, and what the notebook answered when the service started."""
+    """What runs here since when, who asks, and what the notebook answered when the service started.
+
+    For who has a token, `links` names the page /docs, which lists all there is, the gateway's own endpoints too, and
+    the same as an OpenAPI document.
+    """
     annotations = [found for source in service.run.stage.code if (found := ANNOTATION.match(source))]
     endpoints = [f"{found['method']} {braces(found['path'])}" for found in annotations if not found["info"]]
     return {
