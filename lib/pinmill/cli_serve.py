@@ -12,13 +12,13 @@ import typer
 from pinmill.errors import ParameterError, RunError
 from pinmill.project import open_project
 from pinmill.terminal import Workflow
+from pinmill.visit import LOOPBACK
 
 if TYPE_CHECKING:
     import uvicorn
 
 app = typer.Typer()
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 GRACE = 30  # s that requests which were accepted have to be answered when the service is ended
 BACKLOG = 2048  # connections that may wait to be taken
 FILES = 65_536  # that may be open: connections, and what the kernels and the store need
@@ -68,7 +68,7 @@ def serve(
         listening = open_socket(host, port)
         options = Options(kernels, deadline, max_body, max_rows, rate=rate, cache=cache, allow_get=allow_get)
         gateway = Gateway(project, plan, options)
-        whom = "this machine only, as there are no tokens; see: pinmill token create --help"
+        whom = "there are no tokens: anybody on this machine may do everything, nobody else anything"
         whom = whom if is_open else "with tokens"
         print(f"{workflow}: http://{show_host(host)}:{listening.getsockname()[1]} ({whom})", flush=True)
         server = make_server(gateway, trusted_proxy or [])
@@ -95,6 +95,7 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 def show_host(host: str) -> str:
+    """A host as it stands in an address."""
     return f"[{host}]" if ":" in host else host
 
 

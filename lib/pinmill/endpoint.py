@@ -11,7 +11,8 @@ from typing import Any
 from pinmill.errors import ProjectError, describe_problems, did_you_mean
 from pinmill.notebook import read_cells, read_tags
 
-ROLES = ("any", "scorer", "annotator", "modeller", "admin")  # each may do what those before it may
+ROLES = ("scorer", "annotator", "modeller", "admin")  # each may do what those before it may
+WHO = ("any", *ROLES)  # may ask
 SHAPES = ("one", "vetiver")
 ANNOTATION = re.compile(  # after nothing but comments: a cell with one above its annotation is an endpoint, too
     r"(?:[ \t]*(?:#.*)?\n)*?#[ \t]+(?P<info>ResponseInfo[ \t]+)?(?P<method>GET|PUT|POST|DELETE)[ \t]+(?P<path>/\S*)"
@@ -37,6 +38,7 @@ class Endpoint:
 
     @property
     def name(self) -> str:
+        """The annotation, as POST /predictions."""
         return f"{self.method} {self.path}"
 
     @cached_property
@@ -83,7 +85,7 @@ def read_facts(tags: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """What the tags of a cell say: role, row_wise, of, shape, args; and what is wrong with them."""
     values = {kind: [tag.removeprefix(kind) for tag in tags if tag.startswith(kind)] for kind in ("role-", "shape-")}
     problems = []
-    for kind, known in (("role-", ROLES), ("shape-", SHAPES)):
+    for kind, known in (("role-", WHO), ("shape-", SHAPES)):
         unknown = [value for value in values[kind] if value not in known]
         problems += [f"there is no tag {kind + each!r}.{did_you_mean(each, known)}".rstrip(".") for each in unknown]
         problems += [f"it has {len(values[kind])} tags {kind}…; one is enough"] if len(values[kind]) > 1 else []

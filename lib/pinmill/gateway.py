@@ -47,14 +47,13 @@ from pinmill.store import CALLS, stamp
 from pinmill.tokens import allows, read_tokens
 from pinmill.traffic import Traffic
 from pinmill.version import now_utc
-from pinmill.visit import Caller, Visit, limit_depth
+from pinmill.visit import LOOPBACK, Caller, Visit, limit_depth
 from pinmill.worker import DECODER
 
 REREAD = 1.0  # s between two looks at the tokens
 PAGE = 1_000  # calls read at a time for the recent log
 MOST_UPLOAD = 256_000_000  # bytes of a model
 UPLOAD_SECONDS = 300  # to check one
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 NO_GET = (
     "GET /prediction is off: addresses, and the texts in them, stand in the logs of proxies. "
     "POST it, or start the service with --allow-get."
@@ -278,6 +277,7 @@ class Gateway:
         return Caller("", "admin", nobody.address)
 
     def challenge(self, why: str) -> Problem:
+        """The problem of a caller who has to show a token."""
         advice = "Send the header Authorization: Bearer …, with a token that pinmill token create made"
         return Problem(401, f"{why}. {advice}", headers={"WWW-Authenticate": "Bearer"})
 
@@ -335,9 +335,11 @@ class Gateway:
     # The gateway's own endpoints
 
     async def ping(self, visit: Visit, request: Request) -> Response:
+        """The gateway is alive."""
         return JSONResponse({"status": "ok"})
 
     async def ready(self, visit: Visit, request: Request) -> Response:
+        """A kernel holds a verified champion. Raises Problem (503) before."""
         served = self.models.must_serve(at_once=True)
         is_told = allows(visit.caller.role, "modeller")
         why = scrub(self.models.refused, self.hidden) if is_told else "the service's log says what"
@@ -345,9 +347,11 @@ class Gateway:
         return JSONResponse({"status": "ready", "version": served.version, **refused})
 
     async def refuse_get(self, visit: Visit, request: Request) -> Response:
+        """GET for a row is off, and why."""
         raise Problem(405, NO_GET, headers={"Allow": self.list_methods(request.url.path)})
 
     async def openapi(self, visit: Visit, request: Request) -> Response:
+        """The document of all endpoints; with the model's own examples for those who may score."""
         served = self.models.current
         prototype = served.facts["prototype"] if served else {}
         version = served.version if served else "none"
@@ -367,6 +371,7 @@ class Gateway:
         return Response(self.traffic.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def read_gauges(self) -> Mapping[str, tuple[str, float]]:
+        """How the service is now: meaning and value by name."""
         served = self.models.current
         return {
             "ready": ("Whether a kernel holds a verified champion.", float(bool(served and self.pool.links))),

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 from pinmill.problem import Problem
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # this machine, as it calls itself
 JSON_TYPES = {b"application/json", b""}
 READ_AWAY = 64_000_000  # bytes of a body too large that are read and dropped, so that its sender reads our answer
 IN_URL = ("token", "access_token", "api_key", "apikey", "authorization")  # names under which people send tokens
