@@ -134,6 +134,7 @@ def test_endpoints_that_cannot_be_meant_end_it_with_2(
             "the cell GET /x cannot answer requests: 'return' outside function (line 2 of the cell)",
         ),
         ("import os\nos._exit(1)", "the kernel of serve.ipynb ended"),
+        ("del service", "serve.ipynb: ProjectError: the notebook has no `service`: it needs the cell"),
     ],
 )
 def test_a_notebook_that_does_not_run_ends_it_with_4_and_says_which_cell(

@@ -24,10 +24,28 @@ class Kernels:
         self.links, self.ready, self.problem, self.is_replacing = [object()], asyncio.Event(), "", False
         self.done: list[tuple[str, str]] = []
         self.damaged: set[str] = set()
+        self.held: set[str] = set()
+        self.hangs, self.begun = "", asyncio.Event()  # the version that is never loaded, and whether that has begun
+        self.loading = self.most = 0  # loads at a time: now, and at most
+
+    def holds(self, version: str) -> bool:
+        return version in self.held
 
     async def load(self, version: str, *, anew: bool = False) -> None:
+        if self.holds(version) and not anew:
+            return
         if version in self.damaged:
             raise RunError(f"{version} does not verify")
+        self.loading += 1
+        self.most = max(self.most, self.loading)
+        try:
+            if version == self.hangs:
+                self.begun.set()
+                await asyncio.get_running_loop().create_future()
+            await asyncio.sleep(0)
+        finally:
+            self.loading -= 1
+        self.held.add(version)
         self.done.append(("load", version))
 
     def choose(self, version: str) -> None:
@@ -127,6 +145,45 @@ def test_a_champion_that_does_not_load_is_refused_loudly_once_and_the_last_good_
     assert here.said[1:] == [f"THE CHAMPION IS NOT SERVED: {second} does not verify; {first} goes on being served"]
 
 
+def test_a_refused_champion_is_tried_again_ever_later_and_told_once(place, monkeypatch) -> None:
+    here, tries = place(), []
+    here.kernels.damaged.add(here.versions[0])
+    here.promote(here.versions[0])
+
+    async def look_for_100_seconds() -> None:
+        loop = asyncio.get_running_loop()
+        for half in range(200):
+            monkeypatch.setattr(loop, "time", lambda now=half / 2: now)
+            try:
+                await here.models.look()
+            except RunError as error:
+                tries.append(half / 2)
+                here.models.refuse(error)
+
+    asyncio.run(look_for_100_seconds())
+    assert tries == [0, 1, 3, 7, 15, 31, 61, 91]
+    assert len(here.said) == 1
+
+
+def test_a_champion_that_is_loaded_for_long_does_not_hide_who_is_champion_meanwhile(place, monkeypatch) -> None:
+    monkeypatch.setattr(served, "GLANCE", 0.01)
+    here = place()
+    first, second = here.versions
+    here.promote(first)
+    here.kernels.hangs = first
+
+    async def go() -> None:
+        looking = asyncio.create_task(here.models.look())
+        await here.kernels.begun.wait()
+        here.promote(second)
+        await asyncio.wait_for(looking, 20)
+        await here.models.look()
+
+    asyncio.run(go())
+    assert here.kernels.done == [("load", second), ("choose", second)]
+    assert (here.models.must_serve().version, here.kernels.loading) == (second, 0)
+
+
 def test_a_refused_champion_is_tried_again_after_a_while_and_another_one_at_once(place, monkeypatch) -> None:
     here = place(3)
     first, second, third = here.versions
@@ -144,7 +201,7 @@ def test_a_refused_champion_is_tried_again_after_a_while_and_another_one_at_once
     here.kernels.damaged.clear()
     look(here)
     assert here.models.must_serve().version == second  # not tried again so soon
-    monkeypatch.setattr(served, "AGAIN", 0.0)
+    monkeypatch.setattr(here.models, "_tried", (here.models._tried[0], 0.0, 0.0))  # long ago
     look(here)
     assert (here.models.must_serve().version, here.models.refused) == (third, "")
 
@@ -212,6 +269,17 @@ def test_a_version_that_does_not_load_is_no_answer_and_no_reason_to_stop(place) 
     with pytest.raises(Problem) as raised:
         here.find(here.versions[0])
     assert (raised.value.status, "does not verify" in raised.value.detail) == (503, True)
+
+
+def test_other_versions_are_loaded_one_at_a_time_and_once(place) -> None:
+    here = place(4)
+
+    async def find_all() -> list[str]:
+        return [found.version for found in await asyncio.gather(*map(here.models.find, here.versions * 3))]
+
+    assert asyncio.run(find_all()) == here.versions * 3
+    assert sorted(here.kernels.done) == sorted(("load", version) for version in here.versions)
+    assert here.kernels.most == 1
 
 
 def test_only_a_few_others_are_remembered(place) -> None:

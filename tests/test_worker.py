@@ -214,13 +214,14 @@ class FakeService:
     """Stands for `service.Service`, whose loading is tested where it is."""
 
     def __init__(self) -> None:
-        self.champion, self.problem = None, "no champion yet"
+        self.champion, self.problem, self.versions = None, "no champion yet", []
 
     def load(self, version: str) -> None:
         if version == "damaged":
             raise ModelError("its SHA-256 differs")
         if version == "odd":
             raise KeyError("secret")
+        self.versions = [*self.versions[-1:], version]
 
     def choose(self, version: str) -> None:
         if version == "the end":
@@ -407,11 +408,17 @@ def test_a_cell_that_cannot_be_compiled_is_told_by_name(other: Other) -> None:
     assert "the cell bad cannot answer requests" in other.compile(double=DOUBLE, bad="return 1")
 
 
-def test_loading_is_told_when_done_with_what_is_wrong_and_no_stranger_s_words(other: Other) -> None:
+def test_loading_is_told_with_what_is_held_then_and_what_is_wrong_and_no_stranger_s_words(other: Other) -> None:
     other.compile(double=DOUBLE)
-    for version, problem in (("v1", ""), ("damaged", "its SHA-256 differs"), ("odd", "KeyError")):
+    for version, problem, held in (
+        ("v1", "", ["v1"]),
+        ("damaged", "its SHA-256 differs", ["v1"]),
+        ("odd", "KeyError", ["v1"]),
+        ("v2", "", ["v1", "v2"]),
+        ("v3", "", ["v2", "v3"]),
+    ):
         other.socket.send_multipart([b"load", b"", version.encode()])
-        assert other.hear() == ("loaded", {"version": version, "problem": problem})
+        assert other.hear() == ("loaded", {"version": version, "problem": problem, "held": held})
     other.socket.send_multipart([b"choose", b"", b"v1"])
     assert other.rows("double", [1])[0] == ['{"value": 2}']  # what was sent before it is done
     assert other.names["service"].champion.version == "v1"

@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,10 @@ from pinmill.worker import CELLS, NEWS
 LOOK = 0.05  # s between two looks at deadlines and processes
 BOOT_SECONDS = 120.0  # to start a kernel and run the notebook's other cells
 LONGEST_PAUSE = 30.0  # s between two tries to start a kernel that does not start
+AFTER_A_DEFECT = 1.0  # s: whatever it is, it fills neither the log nor a core
+# The worker is made by a cell, so that what is wrong with the notebook is told; its loop never ends, and tells nothing.
+MAKE_WORKER = "_pinmill_worker = __import__('pinmill.worker').worker.Worker(globals(), {!r})"
+WORK = "__import__('pinmill.worker').worker.work(globals().pop('_pinmill_worker'), {!r})"
 AHEAD_OF_TIME = "import pinmill.worker\nimport pinmill.scorer\nimport sklearn.pipeline"
 # One thread a kernel: batches are small, and threads that spin would take the gateway's core.
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -57,14 +62,6 @@ def start_serving(root: Path, settings: Mapping[str, str], notebook: str) -> Ker
     return start_kernel(root, environ, imports=AHEAD_OF_TIME)
 
 
-def in_thread(function: Callable[..., Any], *given: Any) -> "asyncio.Future[Any]":
-    """What a function returns that blocks, from a thread, in the thread's own context.
-
-    In a copy of ours, as asyncio.to_thread has it, jupyter_client would run its coroutines on one loop in all threads.
-    """
-    return asyncio.get_running_loop().run_in_executor(None, function, *given)
-
-
 def seed_kernel(kernel: Kernel, seed: Seed, seconds: float) -> None:
     """Run the notebook's other cells in a kernel, then the loop that answers within `seconds`. Blocks for a while.
 
@@ -75,24 +72,24 @@ def seed_kernel(kernel: Kernel, seed: Seed, seconds: float) -> None:
     client.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
     try:
         for source in seed.sources:
-            run_source(client, kernel, source, seed.notebook)
-        begin = f"__import__('pinmill.worker').worker.work(globals(), {str(kernel.folder)!r}, {seconds!r})"
-        client.execute(begin, silent=True)
+            if raised := run_source(client, kernel, source, seed.notebook):
+                first = source.strip().partition("\n")[0][:80]
+                told = f"{seed.notebook}, the cell {first!r} raised {raised}"
+                raise RunError(f"{told}. Run it in JupyterLab, and correct it.")
+        if raised := run_source(client, kernel, MAKE_WORKER.format(str(kernel.folder)), seed.notebook):
+            raise RunError(f"{seed.notebook}: {raised}")
+        client.execute(WORK.format(seconds), silent=True)
     finally:
         client.stop_channels()
 
 
-def run_source(client: BlockingKernelClient, kernel: Kernel, source: str, notebook: str) -> None:
-    """Run one cell and wait for its end. Raises RunError when it raises, or its kernel ends."""
+def run_source(client: BlockingKernelClient, kernel: Kernel, source: str, notebook: str) -> str:
+    """Run one cell and wait for its end; what it raised, if it did. Raises RunError when it does not end so."""
     client.execute(source)
     for _ in range(int(BOOT_SECONDS)):
         with suppress(Empty):
             found = client.get_shell_msg(timeout=1)["content"]
-            if found["status"] != "ok":
-                first = source.strip().partition("\n")[0][:80]
-                said = f"{found.get('ename')}: {found.get('evalue')}"
-                raise RunError(f"{notebook}, the cell {first!r} raised {said}. Run it in JupyterLab, and correct it.")
-            return
+            return "" if found["status"] == "ok" else f"{found.get('ename')}: {found.get('evalue')}"
         if kernel.manager.provisioner.process.poll() is not None:
             raise RunError(f"the kernel of {notebook} ended while it ran the notebook's cells.")
     raise RunError(f"a cell of {notebook} did not end within {BOOT_SECONDS:g} s.")
@@ -163,6 +160,7 @@ class Pool:
         self.tasks: list[asyncio.Task] = []
         self.waits: dict[tuple[Link, str], asyncio.Future[dict[str, Any]]] = {}
         self.context = zmq.Context()
+        self.threads = ThreadPoolExecutor(2 * count)  # for each kernel one that seeds it, and one that may end it then
         self.cells = json.dumps([{"name": e.name, "source": e.source, "info": e.info} for e in seed.endpoints]).encode()
 
     @property
@@ -172,15 +170,33 @@ class Pool:
 
     def start(self) -> None:
         """Begin to start the kernels; returns at once."""
-        self.tasks = [asyncio.create_task(self.keep()) for _ in range(self.count)]
-        self.tasks.append(asyncio.create_task(self.watch()))
+        self.tasks = [asyncio.create_task(self.go_on(act)) for act in [self.keep] * self.count + [self.watch]]
 
     async def stop(self) -> None:
         """End all kernels."""
         for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, *(in_thread(kernel.stop) for kernel in self.ahead), return_exceptions=True)
+        ends = [self.abandon(kernel, None) for kernel in self.ahead]
+        await asyncio.gather(*self.tasks, *ends, return_exceptions=True)
         self.context.destroy(linger=0)
+        self.threads.shutdown(wait=False)
+
+    def in_thread(self, function: Callable[..., Any], *given: Any) -> "asyncio.Future[Any]":
+        """What a function returns that blocks, from a thread of our own, in the thread's own context.
+
+        In a copy of ours, as asyncio.to_thread has it, jupyter_client would run its coroutines on one loop in all
+        threads; and in the threads of the event loop kernels that start would keep those waiting that read the board.
+        """
+        return asyncio.get_running_loop().run_in_executor(self.threads, function, *given)
+
+    async def go_on(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Do something for ever, also after a defect: without it the service would lose its kernels one by one."""
+        while True:
+            try:
+                await act()
+            except Exception as error:
+                self.say(f"a defect of the pool: {type(error).__name__}: {error}")
+            await asyncio.sleep(AFTER_A_DEFECT)
 
     async def keep(self) -> None:
         """One kernel, started again whenever it ends, with longer pauses when it does not even start."""
@@ -199,8 +215,7 @@ class Pool:
                 while link in self.links:
                     await asyncio.sleep(LOOK)
             finally:
-                self.forget(link)
-                await in_thread(link.kernel.stop)
+                await self.abandon(link.kernel, link)
             self.restarts += 1
 
     async def boot(self) -> Link | None:
@@ -211,7 +226,7 @@ class Pool:
             link = Link(kernel, self.context, self.take, self.hear)
             link.open()
             hello, compiled = self.expect(link, "hello"), self.expect(link, "compiled")
-            await in_thread(seed_kernel, kernel, seed, self.dispatcher.seconds)
+            await self.in_thread(seed_kernel, kernel, seed, self.dispatcher.seconds)
             found = await self.hear_of(link, hello)
             link.send([b"cells", b"", self.cells])
             if problem := (await self.hear_of(link, compiled))["problem"]:
@@ -237,7 +252,7 @@ class Pool:
         if self.ahead:
             return self.ahead.pop()
         seed = self.seed
-        starting = in_thread(start_serving, seed.root, seed.settings, seed.notebook)
+        starting = self.in_thread(start_serving, seed.root, seed.settings, seed.notebook)
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -245,10 +260,14 @@ class Pool:
             raise
 
     async def abandon(self, kernel: Kernel | None, link: Link | None) -> None:
+        """End a kernel; one that does not end so is told of, and nobody waits for it."""
         if link:
             self.forget(link)
-        if kernel:
-            await in_thread(kernel.stop)
+        try:
+            if kernel:
+                await self.in_thread(kernel.stop)
+        except Exception as error:
+            self.say(f"a kernel could not be ended: {type(error).__name__}: {error}")
 
     async def prepare(self, link: Link, hello: Mapping[str, Any]) -> None:
         """Make a new kernel serve what the others serve; the first says itself what it found."""
@@ -283,7 +302,10 @@ class Pool:
             link.send([b"load", b"", version.encode()])
         if problem := (await self.hear_of(link, news))["problem"]:
             raise RunError(problem)
-        link.loaded.add(version)
+
+    def holds(self, version: str) -> bool:
+        """Whether all kernels have a model version loaded."""
+        return all(version in link.loaded for link in self.links)
 
     async def load(self, version: str, *, anew: bool = False) -> None:
         """Let all kernels load a model version; `anew`: ask also those that had it, and may have let go of it.
@@ -310,7 +332,9 @@ class Pool:
         self.dispatcher.take(link, number, *frames)
 
     def hear(self, link: Link, what: str, value: dict[str, Any]) -> None:
-        """Pass on what a kernel tells to whoever waits for it."""
+        """Pass on what a kernel tells to whoever waits for it, and know which versions it holds."""
+        if what == "loaded":
+            link.loaded = set(value["held"])
         news = self.waits.pop((link, value["version"] if what == "loaded" else what), None)
         if news and not news.done():
             news.set_result(value)

@@ -17,7 +17,8 @@ from pinmill.rows import make_checker
 from pinmill.version import match_short
 
 EVERY = 1.0  # s between two looks at who is champion
-AGAIN = 30.0  # s until a champion that was refused is tried once more, and told once more
+SOON, AGAIN = 1.0, 30.0  # s until a champion that was refused is tried once more: twice as long each time, up to that
+GLANCE = 3.0  # s between two looks at who is champion while one is loaded
 KEPT = 4  # versions whose prototypes are remembered beside the champion
 
 
@@ -49,7 +50,8 @@ class Models:
         self.champion: Champion | None = None  # the record by which `current` is served
         self.refused = ""  # why the champion of the board is not the one that is served
         self._others: OrderedDict[str, Served] = OrderedDict()
-        self._tried = ("", 0.0)  # the record that was tried last, and when
+        self._tried = ("", 0.0, 0.0)  # the record that was tried last, when, and for how long it is not tried again
+        self._loading = asyncio.Lock()  # of versions on demand: one at a time, as kernels hold only a few
 
     async def follow(self) -> None:
         """Serve whoever is champion, for ever; whatever goes wrong, the last good one goes on."""
@@ -76,17 +78,30 @@ class Models:
                 self.say(f"the champion is served again: {champion.version}")
             self.refused = ""
             return
-        now, (record, when) = asyncio.get_running_loop().time(), self._tried
-        if self.refused and record == champion.record and now - when < AGAIN:
+        now, (record, when, pause) = asyncio.get_running_loop().time(), self._tried
+        was_tried = self.refused and record == champion.record
+        if was_tried and now - when < pause:
             return
-        self._tried = (champion.record, now)
+        self._tried = (champion.record, now, min(AGAIN, 2 * pause) if was_tried else SOON)
         served = await asyncio.to_thread(self.read_pin, champion.version, champion.sha256)
-        await self.pool.load(champion.version, anew=True)
-        if not self.pool.links:
+        if not await self.load(champion) or not self.pool.links:
             return
         self.pool.choose(champion.version)
         self.current, self.champion, self.refused = served, champion, ""
         self.say(f"serving {self.workflow} {champion}")
+
+    async def load(self, champion: Champion) -> bool:
+        """Let all kernels load the champion; False, and the sooner, when it is another one meanwhile."""
+        loading = asyncio.create_task(self.pool.load(champion.version, anew=True))
+        try:
+            while not (await asyncio.wait([loading], timeout=GLANCE))[0]:
+                now = await asyncio.to_thread(read_champion, self.board, self.workflow)
+                if now is None or now.record != champion.record:
+                    return False
+            await loading
+            return True
+        finally:
+            loading.cancel()
 
     def refuse(self, error: Exception) -> None:
         said = str(error) if isinstance(error, PinmillError | OSError) else type(error).__name__
@@ -108,7 +123,9 @@ class Models:
             return self.current
         try:
             served = self._others.get(given) or await asyncio.to_thread(self.look_up, given)
-            await self.pool.load(served.version)
+            if not self.pool.holds(served.version):
+                async with self._loading:
+                    await self.pool.load(served.version)
         except PinNotFoundError as error:
             raise Problem(404, str(error)) from None
         except (PinmillError, RunError) as error:

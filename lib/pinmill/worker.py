@@ -122,16 +122,16 @@ class Worker:
 
     seconds = 0.0  # the gateway's deadline; 0: cells take as long as they like
 
-    def __init__(self, names: dict[str, Any], folder: Path) -> None:
+    def __init__(self, names: dict[str, Any], folder: str | Path) -> None:
         if "service" not in names:
             raise ProjectError("the notebook has no `service`: it needs the cell `service = open_service(run)`.")
         self.names, self.service = names, names["service"]
         self.cells: dict[str, Cell] = {}
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.PAIR)
-        self.socket.connect(f"ipc://{folder / CELLS}")
+        self.socket.connect(f"ipc://{folder}/{CELLS}")
         self.news = self.context.socket(zmq.PUSH)
-        self.news.connect(f"ipc://{folder / NEWS}")
+        self.news.connect(f"ipc://{folder}/{NEWS}")
         self.speaking = threading.Lock()  # `news` is used by threads that load
         self.say("hello", self.tell_loaded())
 
@@ -173,7 +173,7 @@ class Worker:
             problem = ""
         except Exception as error:
             problem = str(error) if isinstance(error, PinmillError) else type(error).__name__
-        self.say("loaded", {"version": version, "problem": problem})
+        self.say("loaded", {"version": version, "problem": problem, "held": self.service.versions})
 
     def take_choose(self, version: bytes) -> None:
         self.service.choose(version.decode())
@@ -225,13 +225,12 @@ def give_up(*_: object) -> None:
     raise LateError
 
 
-def work(names: dict[str, Any], folder: str, seconds: float) -> None:
-    """Serve the notebook whose names these are, until the kernel is ended; nothing is shown in it any more.
+def work(worker: Worker, seconds: float) -> None:
+    """Serve the notebook of a worker until the kernel is ended; nothing is shown in it any more.
 
     `seconds` is the gateway's deadline. To be called in the main thread, where a signal ends a cell that hangs.
     """
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        worker = Worker(names, Path(folder))
         worker.seconds = seconds
         signal.signal(signal.SIGALRM, give_up)
         worker.serve()
