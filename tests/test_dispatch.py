@@ -254,7 +254,7 @@ async def test_a_cell_that_took_too_long_is_late_and_not_wrong() -> None:
 
 def says_what_gone_says(problem: Problem) -> bool:
     """Whether it warns that the cell may have done something, and speaks not of rows."""
-    return problem.detail.endswith(GONE[GONE.index("nobody knows") :]) and "rows" not in problem.detail
+    return problem.detail.endswith(GONE[GONE.index("obody knows") :]) and "rows" not in problem.detail
 
 
 @on_loop
