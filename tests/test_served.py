@@ -104,7 +104,7 @@ def test_without_a_champion_it_says_how_to_get_one(place) -> None:
     look(here)
     problem = refusal(here)
     assert (problem.status, problem.headers) == (503, {"Retry-After": "2"})
-    assert problem.detail == "w has no champion yet. Train and promote one with: pinmill run w"
+    assert (problem.detail, problem.why) == ("w has no champion yet.", "Train and promote one with: pinmill run w")
     assert (here.said, here.kernels.done) == ([], [])
 
 
@@ -190,7 +190,7 @@ def test_a_refused_champion_is_tried_again_after_a_while_and_another_one_at_once
     here.kernels.damaged.add(first)
     here.promote(first)
     look(here)
-    assert first in refusal(here).detail
+    assert first in refusal(here).why
     here.kernels.damaged.clear()
     here.promote(second)
     here.kernels.damaged.add(third)
@@ -233,7 +233,7 @@ def test_without_kernels_nothing_is_served_unless_one_is_on_its_way(place) -> No
     here.promote(here.versions[0])
     look(here)
     here.kernels.links.clear()
-    assert refusal(here).detail == "No kernel is ready: one is being started"
+    assert (refusal(here).detail, refusal(here).why) == ("No kernel is ready.", "One is being started.")
     here.kernels.is_replacing = True
     assert here.models.must_serve().version == here.versions[0]
     with pytest.raises(Problem):

@@ -368,10 +368,15 @@ def test_the_structure_as_json_and_as_a_page_that_needs_no_network(
 def test_a_response_says_a_value_a_text_or_what_a_function_returns() -> None:
     response = respond({"städte": [1, None]}, status=201)
     assert (response.body, json.loads(response.info)) == (
-        '{"städte": [1, null]}', {"headers": {"Content-Type": "application/json"}, "status": 201}
+        '{\n  "städte": [\n    1,\n    null\n  ]\n}', {"headers": {"Content-Type": "application/json"}, "status": 201}
     )  # fmt: skip
     assert respond("<b>", media_type="text/html").body == "<b>"
-    assert respond(lambda: [1]).body == "[1]"
+    assert respond(lambda: {}).body == "{}"
+
+
+def test_a_response_is_compact_where_a_service_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pinmill.service.INDENT", None)
+    assert respond({"städte": [1, None]}).body == '{"städte": [1, null]}'
 
 
 def test_a_response_says_a_problem() -> None:

@@ -146,13 +146,14 @@ class Models:
     def must_serve(self, *, at_once: bool = False) -> Served:
         """What is served, unless `at_once` also while a kernel is replaced. Raises Problem (503) when nothing is."""
         if self.current is None or not (self.pool.links or (self.pool.is_replacing and not at_once)):
-            raise Problem(503, self.tell_unready(), headers={"Retry-After": "2"})
+            said, why = self.tell_unready()
+            raise Problem(503, said, headers={"Retry-After": "2"}, why=why)
         return self.current
 
-    def tell_unready(self) -> str:
-        """Why nothing can be served now."""
+    def tell_unready(self) -> tuple[str, str]:
+        """Why nothing can be served now: for everybody, and for those who run the service."""
         if self.refused:
-            return f"No champion can be served: {self.refused}"
+            return "The champion cannot be served.", self.refused
         if self.current is None and self.pool.links:
-            return f"{self.workflow} has no champion yet. Train and promote one with: pinmill run {self.workflow}"
-        return f"No kernel is ready: {self.pool.problem or 'one is being started'}"
+            return f"{self.workflow} has no champion yet.", f"Train and promote one with: pinmill run {self.workflow}"
+        return "No kernel is ready.", self.pool.problem or "One is being started."

@@ -230,6 +230,9 @@ def work(worker: Worker, seconds: float) -> None:
 
     `seconds` is the gateway's deadline. To be called in the main thread, where a signal ends a cell that hangs.
     """
+    import pinmill.service
+
+    pinmill.service.INDENT = None  # what a cell prints here is read by programs
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         worker.seconds = seconds
         signal.signal(signal.SIGALRM, give_up)
