@@ -36,7 +36,9 @@ def serve(
     deadline: Annotated[float, typer.Option(help="Seconds a request may take.", min=0.1, max=3600)] = 10.0,
     max_body: Annotated[int, typer.Option(help="Bytes of the largest body.", min=1000, max=1_000_000_000)] = 2_000_000,
     max_rows: Annotated[int, typer.Option(help="Rows of the largest call.", min=1, max=1_000_000)] = 10_000,
-    rate: Annotated[int, typer.Option(help="Requests a minute for each token; 0: no limit.", min=0)] = 0,
+    rate: Annotated[
+        int, typer.Option(help="Requests a minute for each token, or address without one; 0: no limit.", min=0)
+    ] = 0,
     cache: Annotated[bool, typer.Option(help="Answer known inputs from the cache.")] = True,
     allow_get: Annotated[bool, typer.Option(help="Allow GET /prediction, whose texts proxies log.")] = False,
     trusted_proxy: Annotated[

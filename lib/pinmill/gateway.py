@@ -51,6 +51,7 @@ from pinmill.visit import LOOPBACK, Caller, Visit, limit_depth
 from pinmill.worker import DECODER
 
 REREAD = 1.0  # s between two looks at the tokens
+MINUTE = 60.0  # s
 PAGE = 1_000  # calls read at a time for the recent log
 MOST_UPLOAD = 256_000_000  # bytes of a model
 UPLOAD_SECONDS = 300  # to check one
@@ -75,7 +76,7 @@ class Options:
     body: int = 2_000_000  # bytes
     rows: int = 10_000  # of a call
     waiting: int = 20_000  # rows and requests that wait for a kernel
-    rate: int = 0  # requests a minute and token; 0: no limit
+    rate: int = 0  # requests a minute of a token, or of an address without one; 0: no limit
     cache: bool = True
     allow_get: bool = False
 
@@ -294,9 +295,9 @@ class Gateway:
         """Count a request of a token, or of an address without one: a bucket of a minute's worth that fills evenly."""
         now, rate = time.monotonic(), self.options.rate
         left, when = self.buckets.get(name, (float(rate), now))
-        left = min(rate, left + (now - when) * rate / 60)
+        left = min(rate, left + (now - when) * rate / MINUTE)
         if left < 1:
-            wait = str(int((1 - left) * 60 / rate) + 1)
+            wait = str(int((1 - left) * MINUTE / rate) + 1)
             raise Problem(429, f"more than {rate} requests in a minute", headers={"Retry-After": wait})
         self.buckets[name] = (left - 1, now)
 
@@ -445,10 +446,12 @@ class Gateway:
         signal.raise_signal(signal.SIGTERM)
 
     async def reread_tokens(self) -> None:
-        """Know who may call, also after somebody else made or revoked a token."""
+        """Know who may call, also after somebody else made or revoked a token, and forget who has not for a minute."""
         said = ""
         while True:
             await asyncio.sleep(REREAD)
+            recent = time.monotonic() - MINUTE  # a bucket that was left alone for so long is full again
+            self.buckets = {name: bucket for name, bucket in self.buckets.items() if bucket[1] > recent}
             try:
                 found = await asyncio.to_thread(read_tokens, self.project.store)
                 self.tokens = self.tokens if found.empty else found  # a store that is gone opens nothing
