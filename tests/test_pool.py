@@ -11,7 +11,8 @@ import pytest
 from pinmill import pool as pool_module
 from pinmill.dispatch import Dispatcher
 from pinmill.errors import RunError
-from pinmill.pool import Link, Pool, Seed
+from pinmill.pool import Link, Pool
+from pinmill.seed import Seed
 
 
 class Kernel:

@@ -1,10 +1,12 @@
 """The call log: written by a thread beside the gateway, in batches, so that no answer waits for a disk; and read."""
 
+import asyncio
+import json
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cache
@@ -23,6 +25,7 @@ REMIND = 60.0  # seconds between two messages about a store that takes nothing
 LIMIT = 200_000  # rows that wait in memory; at 1 KB each, 200 MB
 BATCH = 5_000  # rows in one transaction: other writers get their turn between two
 TOGETHER = 50  # rows in one INSERT: more is not quicker, and the GIL is given up and taken back once for all of them
+PAGE = 1_000  # calls read at a time for the recent log
 REFUSED = (  # a row that no database takes, now or later, unlike a locked file or a full disk
     sql.exc.IntegrityError, sql.exc.DataError, sql.exc.InterfaceError, sql.exc.ProgrammingError,
     TypeError, ValueError, LookupError, OverflowError,
@@ -171,3 +174,14 @@ def find_call(store: Store, request: str, *, limit: int) -> tuple[int, list[dict
     counted = store.read(sql.select(sql.func.count()).where(of_call))
     rows = store.read(sql.select(CALLS).where(of_call).order_by(CALLS.c.row, CALLS.c.id).limit(limit))
     return sum(n for (n,) in counted), [dict(row._mapping) for row in rows]
+
+
+async def stream_calls(read: Callable[..., list[dict[str, Any]]], page: list[dict[str, Any]]) -> AsyncIterator[str]:
+    """A JSON list of calls, a page at a time, so that memory does not grow with it."""
+    before = "["
+    while page:
+        for row in page:
+            yield before + json.dumps(row, default=str)
+            before = ",\n"
+        page = await asyncio.to_thread(read, after=page[-1]["id"]) if len(page) == PAGE else []
+    yield "]" if before != "[" else "[]"

@@ -50,7 +50,7 @@ def serve(
     Example: pinmill serve docstrings --port 8080
     """
     from pinmill.plan import make_plan
-    from pinmill.pool import start_serving
+    from pinmill.seed import start_serving
 
     project = open_project()
     plan = make_plan(project, workflow, job="serve", assignments=[])

@@ -72,6 +72,7 @@ class Dispatcher:
     numbers: Any = field(default_factory=count)
 
     def ask_rows(self, name: bytes, args: bytes, rows: Sequence[str]) -> "list[asyncio.Future[list[bytes]]]":
+        """Hand frames over to the kernel."""
         """Ask a row-wise cell for the items of rows: a future for each part of at most `size` rows."""
         self.check_room(len(rows))
         if len(rows) <= self.size:
@@ -91,10 +92,12 @@ class Dispatcher:
         return self.add([b"cell", name, request, caller], (), CELL)
 
     def check_room(self, rows: int) -> None:
+        """Raises Problem (503) when too much waits."""
         if self.waiting and self.waiting + rows > self.most:
             raise Problem(503, FULL, headers={"Retry-After": "1"})
 
     def add(self, frames: list[bytes], rows: Sequence[str], group: tuple) -> "asyncio.Future[Any]":
+        """Have something asked of a kernel; its answer to be."""
         loop = asyncio.get_running_loop()
         task = Task(frames, rows, loop.create_future(), loop.time() + self.seconds, group)
         self.put(task)
@@ -102,6 +105,7 @@ class Dispatcher:
         return task.answer
 
     def put(self, task: Task) -> None:
+        """Put a task at the end of its group."""
         self.groups.setdefault(task.group, deque()).append(task)
         self.waiting += len(task.rows) or 1
 
@@ -173,6 +177,7 @@ class Dispatcher:
         self.pump()
 
     def try_again(self, task: Task) -> None:
+        """Have the rows of a lost kernel tried once more, each alone; other tasks are told that it is gone."""
         if task.answer.done():
             return
         if task.tried or not task.rows:
@@ -214,6 +219,7 @@ def settle(task: Task, result: Any) -> None:
 
 
 def fail(task: Task, problem: Problem) -> None:
+    """Give a task a problem for an answer, unless it has one."""
     if not task.answer.done():
         task.answer.set_exception(problem)
 

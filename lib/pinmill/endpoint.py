@@ -113,3 +113,10 @@ def find_problems(endpoints: Sequence[Endpoint]) -> list[str]:
     shapeless = [f"{e.name}: source and shape go together" for e in endpoints if bool(e.of) != bool(e.shape)]
     wrong = [f"{e.name}: a row-wise cell takes POST" for e in endpoints if e.row_wise and e.method != "POST"]
     return twice + lost + shapeless + wrong
+
+
+def add_get(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    """The endpoints, and GET for each that scores one row, where the notebook has no cell for that."""
+    names, about = {endpoint.name for endpoint in endpoints}, "As by POST, with the row as the option `input`."
+    more = [replace(e, method="GET", description=about) for e in endpoints if e.method == "POST" and e.shape == "one"]
+    return [*endpoints, *(endpoint for endpoint in more if endpoint.name not in names)]

@@ -47,6 +47,7 @@ def make_explainer(pipeline: Any) -> Callable[[pd.DataFrame, Any], pd.DataFrame]
     names, (head, last) = _find_names(pipeline), _split(pipeline)
 
     def explain_row(row: pd.DataFrame, toward: Any) -> pd.DataFrame:
+        """The contributions to one row, as `explain` gives them."""
         if len(row) != 1:
             raise DataError(f"explain takes one row, got {len(row)}. Pass frame.iloc[[i]].")
         predicted = pipeline.predict(row)[0] if hasattr(last, "classes_") else "higher"

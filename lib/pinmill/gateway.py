@@ -7,20 +7,17 @@ import asyncio
 import gc
 import hashlib
 import json
-import os
 import re
 import secrets
 import signal
-import tempfile
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -29,39 +26,35 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 
 from pinmill import __version__
-from pinmill.actions import ANONYMOUS, COMMAND
 from pinmill.cache import Cache, Lookups
-from pinmill.calls import Writer, read_calls
+from pinmill.calls import PAGE, Writer, read_calls, stream_calls
 from pinmill.dispatch import Dispatcher
-from pinmill.endpoint import Endpoint, read_endpoints
+from pinmill.door import Door
+from pinmill.endpoint import Endpoint, add_get, read_endpoints
 from pinmill.errors import PinmillError, ProjectError, describe_problems
+from pinmill.intake import receive
 from pinmill.openapi import docs_routes, write_openapi
 from pinmill.plan import Plan
-from pinmill.pool import Pool, make_seed
-from pinmill.problem import MEDIA_TYPE, Problem
+from pinmill.pool import Pool
+from pinmill.problem import BROKEN, MEDIA_TYPE, Problem
 from pinmill.project import Project
 from pinmill.scoring import Limits, Scoring
 from pinmill.secret import find_secrets, hidden_values, scrub
+from pinmill.seed import make_seed
 from pinmill.served import Models
 from pinmill.store import CALLS, stamp
-from pinmill.tokens import allows, read_tokens
+from pinmill.tokens import allows
 from pinmill.traffic import Traffic
 from pinmill.version import now_utc
 from pinmill.visit import LOOPBACK, Caller, Visit, limit_depth
 from pinmill.worker import DECODER
 
-REREAD = 1.0  # s between two looks at the tokens
-MINUTE = 60.0  # s
-PAGE = 1_000  # calls read at a time for the recent log
-MOST_UPLOAD = 256_000_000  # bytes of a model
-UPLOAD_SECONDS = 300  # to check one
 NO_GET = (
     "GET /prediction is off: addresses, and the texts in them, stand in the logs of proxies. "
     "POST it, or start the service with --allow-get."
 )
 BODILESS = (204, 304)  # statuses of answers that have no body
 HEADER = re.compile(r"[!#-'*-.0-9A-Z^-z|~]+: [\t -~]*")
-BROKEN = "The store or the board cannot be read or written now. Try again in a moment."
 JSON_HEAD = (b"content-type", b"application/json")
 QUIET = (b"cache-control", b"no-store")
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -106,9 +99,8 @@ class Gateway:
         self.traffic = Traffic(self.read_gauges)
         self.writer = Writer(project.store)
         self.cache = Cache(project.store, plan.workflow, self.writer) if options.cache else None
-        self.tokens = read_tokens(project.store)
+        self.door = Door(project.store, options.rate, self.say)
         self.uploading = asyncio.Lock()
-        self.buckets: dict[str, tuple[float, float]] = {}
         self.prefix, self.numbers = f"req-{secrets.token_hex(6)}", count()
         self.rows = dict(self.list_scorings())
         self.router = Router(self.list_routes(), redirect_slashes=False, lifespan=self.live)
@@ -166,9 +158,10 @@ class Gateway:
         """`act` for those who may."""
 
         async def answer(request: Request) -> Response:
+            """What `act` answers, if the caller may ask it."""
             visit = request.scope["visit"]
             visit.endpoint = name
-            self.admit(visit.caller, role)
+            self.door.admit(visit.caller, role)
             return await act(visit, request)
 
         return answer
@@ -185,14 +178,14 @@ class Gateway:
         visit = Visit(scope, receive, f"{self.prefix}{next(self.numbers):x}", headers, started, nobody)
         try:
             visit.read_options()  # which refuses a token in the address, whatever is there
-            visit.caller = self.identify(visit, nobody)
+            visit.caller = self.door.identify(visit, nobody)
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             scoring = self.rows.get((method, scope["path"]))
             if scoring is None or (method == "GET" and not self.options.allow_get):
                 await self.route(visit, send)
                 return
             visit.endpoint = scoring.endpoint.name
-            self.admit(visit.caller, scoring.endpoint.role)
+            self.door.admit(visit.caller, scoring.endpoint.role)
             answer = scoring.answer if method != "GET" else scoring.answer_get
             await self.send(visit, send, 200, (JSON_HEAD,), await answer(visit))
         except Problem as problem:
@@ -243,6 +236,7 @@ class Gateway:
         begun = 0
 
         async def marked(message: Any) -> None:
+            """Pass a message on, the head with the headers that every answer carries."""
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = message["status"]
@@ -257,49 +251,6 @@ class Gateway:
                 raise
             self.say(f"{visit.id} {visit.endpoint}: the answer broke off")
         self.traffic.count(visit.endpoint, begun or 500, time.perf_counter() - visit.started)
-
-    def identify(self, visit: Visit, nobody: Caller) -> Caller:
-        """Who asks. Raises Problem: 401 for a token that is none, 403 for a web page that uses its reader's machine."""
-        headers, given = visit.headers, visit.headers.get(b"authorization")
-        if given is not None:
-            is_one = sum(name == b"authorization" for name, _ in visit.scope["headers"]) == 1
-            token = self.tokens.find(given.decode("latin-1"), now_utc()) if is_one else None
-            if token is None:
-                raise self.challenge("the token is unknown, expired or revoked")
-            return Caller(token.name, token.role, nobody.address)
-        if not self.tokens.empty:
-            return nobody
-        host = headers.get(b"host", b"").decode("latin-1")
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        if host.rpartition(":")[0].strip("[]") not in LOOPBACK and host.strip("[]") not in LOOPBACK:
-            raise Problem(403, "without tokens only this machine is served, under its own name")
-        if origin and origin.partition("://")[2] != host:
-            raise Problem(403, "without tokens no other web page is served")
-        return Caller("", "admin", nobody.address)
-
-    def challenge(self, why: str) -> Problem:
-        """The problem of a caller who has to show a token."""
-        advice = "Send the header Authorization: Bearer …, with a token that pinmill token create made"
-        return Problem(401, f"{why}. {advice}", headers={"WWW-Authenticate": "Bearer"})
-
-    def admit(self, caller: Caller, needed: str) -> None:
-        """Raises Problem: 401 without a token, 403 with too small a role, 429 for too many requests."""
-        if not allows(caller.role, needed):
-            if not caller.role:
-                raise self.challenge("this needs a token")
-            raise Problem(403, f"this needs the role {needed}; the token {caller.name} has the role {caller.role}")
-        if self.options.rate:
-            self.take_turn(caller.name or caller.address)
-
-    def take_turn(self, name: str) -> None:
-        """Count a request of a token, or of an address without one: a bucket of a minute's worth that fills evenly."""
-        now, rate = time.monotonic(), self.options.rate
-        left, when = self.buckets.get(name, (float(rate), now))
-        left = min(rate, left + (now - when) * rate / MINUTE)
-        if left < 1:
-            wait = str(int((1 - left) * MINUTE / rate) + 1)
-            raise Problem(429, f"more than {rate} requests in a minute", headers={"Retry-After": wait})
-        self.buckets[name] = (left - 1, now)
 
     # The notebook's other cells
 
@@ -368,7 +319,7 @@ class Gateway:
     async def metrics(self, visit: Visit, request: Request) -> Response:
         """For this machine itself, and for admins."""
         if visit.caller.address not in LOOPBACK:
-            self.admit(visit.caller, "admin")
+            self.door.admit(visit.caller, "admin")
         return Response(self.traffic.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def read_gauges(self) -> Mapping[str, tuple[str, float]]:
@@ -400,23 +351,11 @@ class Gateway:
         return StreamingResponse(stream_calls(read, first), media_type="application/json")
 
     async def upload(self, visit: Visit, request: Request) -> Response:
-        """A model of somebody's own as a candidate; checked in a process that it cannot harm us with."""
+        """A model of somebody's own as a candidate."""
         if self.uploading.locked():  # one at a time: each may take the memory of a model
             raise Problem(503, "another upload is being checked; send it again", headers={"Retry-After": "10"})
-        words = ["--by", visit.caller.name or ANONYMOUS, "--note", *visit.read_options().get("note", [""])[-1:]]
         async with self.uploading:
-            with tempfile.TemporaryDirectory(prefix="pinmill-upload-") as folder:
-                file = Path(folder) / "model.skops"
-                with file.open("wb") as target:
-                    async for part in visit.read_parts(MOST_UPLOAD):
-                        target.write(part)
-                words = ["upload", self.workflow, str(file), *words, "--evaluate", "--json"]
-                code, said, problem = await run_command(self.project.root, *words)
-        if code:
-            kind, _, why = problem.strip().rpartition("\n")[2].partition(": ")
-            if kind in ("StoreError", "BoardError", "OSError"):
-                raise Problem(503, BROKEN, why=why)
-            raise Problem(422, why if why and "Traceback" not in problem else "the model could not be checked")
+            said = await receive(visit, self.project.root, self.workflow)
         self.log(visit, 201)
         return Response(said, 201, media_type="application/json")
 
@@ -426,7 +365,7 @@ class Gateway:
     async def live(self, app: Any) -> AsyncIterator[None]:
         """From start to graceful end."""
         self.pool.start()
-        forever = (self.models.follow(), self.reread_tokens(), self.give_up())
+        forever = (self.models.follow(), self.door.reread(), self.give_up())
         tasks = [asyncio.create_task(each) for each in forever]
         gc.collect()
         gc.freeze()  # what lives as long as the service needs no looking at
@@ -445,29 +384,6 @@ class Gateway:
         await self.pool.hopeless.wait()
         signal.raise_signal(signal.SIGTERM)
 
-    async def reread_tokens(self) -> None:
-        """Know who may call, also after somebody else made or revoked a token, and forget who has not for a minute."""
-        said = ""
-        while True:
-            await asyncio.sleep(REREAD)
-            recent = time.monotonic() - MINUTE  # a bucket that was left alone for so long is full again
-            self.buckets = {name: bucket for name, bucket in self.buckets.items() if bucket[1] > recent}
-            try:
-                found = await asyncio.to_thread(read_tokens, self.project.store)
-                self.tokens = self.tokens if found.empty else found  # a store that is gone opens nothing
-                said = ""
-            except PinmillError as error:
-                if said != str(error):  # once, not each second
-                    self.say(f"the tokens could not be read, so those of before count: {error}")
-                said = str(error)
-
-
-def add_get(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
-    """The endpoints, and GET for each that scores one row, where the notebook has no cell for that."""
-    names, about = {endpoint.name for endpoint in endpoints}, "As by POST, with the row as the option `input`."
-    more = [replace(e, method="GET", description=about) for e in endpoints if e.method == "POST" and e.shape == "one"]
-    return [*endpoints, *(endpoint for endpoint in more if endpoint.name not in names)]
-
 
 def read_info(answer: bytes, info: bytes) -> tuple[int, dict[str, str]]:
     """Status and headers of a cell's answer. Raises Problem (500) when it printed what it does not say it is."""
@@ -482,29 +398,3 @@ def read_info(answer: bytes, info: bytes) -> tuple[int, dict[str, str]]:
     except (ValueError, AttributeError, TypeError, RecursionError):
         pass
     raise Problem(500, "The cell behind this printed something that is no answer.")
-
-
-async def run_command(root: Path, *words: str) -> tuple[int, str, str]:
-    """Run `pinmill WORDS` beside us: its exit code and what it said on both outputs."""
-    pipes = {"stdin": asyncio.subprocess.DEVNULL, "stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
-    environ = os.environ | {"PINMILL_HOME": str(root)}
-    process = await asyncio.create_subprocess_exec(*COMMAND, *words, **pipes, env=environ)
-    try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
-            said, problem = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return -1, "", f"Problem: checking took more than {UPLOAD_SECONDS} s"
-    return process.returncode or 0, said.decode(), problem.decode()
-
-
-async def stream_calls(read: Callable[..., list[dict[str, Any]]], page: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """A JSON list of calls, a page at a time, so that memory does not grow with it."""
-    before = "["
-    while page:
-        for row in page:
-            yield before + json.dumps(row, default=str)
-            before = ",\n"
-        page = await asyncio.to_thread(read, after=page[-1]["id"]) if len(page) == PAGE else []
-    yield "]" if before != "[" else "[]"

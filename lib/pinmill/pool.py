@@ -5,94 +5,20 @@ import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from queue import Empty
 from typing import Any
 
 import zmq
-from jupyter_client.blocking import BlockingKernelClient
 
-from pinmill.cell import INJECTED
 from pinmill.dispatch import Batch, Dispatcher
-from pinmill.endpoint import Endpoint
 from pinmill.errors import PinmillError, RunError
-from pinmill.kernel import Kernel, start_kernel
-from pinmill.notebook import find_parameters_cell, read_cells
+from pinmill.kernel import Kernel
+from pinmill.seed import BOOT_SECONDS, Seed, seed_kernel, start_serving
 from pinmill.worker import CELLS, NEWS
 
 LOOK = 0.05  # s between two looks at deadlines and processes
-BOOT_SECONDS = 120.0  # to start a kernel and run the notebook's other cells
 LONGEST_PAUSE = 30.0  # s between two tries to start a kernel that does not start
 AFTER_A_DEFECT = 1.0  # s: whatever it is, it fills neither the log nor a core
-# The worker is made by a cell, so that what is wrong with the notebook is told; its loop never ends, and tells nothing.
-MAKE_WORKER = "_pinmill_worker = __import__('pinmill.worker').worker.Worker(globals(), {!r})"
-WORK = "__import__('pinmill.worker').worker.work(globals().pop('_pinmill_worker'), {!r})"
-AHEAD_OF_TIME = "import pinmill.worker\nimport pinmill.scorer\nimport sklearn.pipeline"
-# One thread a kernel: batches are small, and threads that spin would take the gateway's core.
-THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-
-
-@dataclass(frozen=True)
-class Seed:
-    """What every kernel of a workflow begins with."""
-
-    root: Path
-    settings: Mapping[str, str]
-    workflow: str
-    notebook: str  # its name, such as serve.ipynb
-    sources: tuple[str, ...]  # of the cells that are no endpoints, the injected parameters among them
-    endpoints: tuple[Endpoint, ...]
-
-
-def make_seed(root: Path, settings: Mapping[str, str], workflow: str, notebook: Path, read: Any) -> Seed:
-    """The seed of a notebook; `read` is what read_endpoints gives for it."""
-    endpoints, sources = read
-    parameters = find_parameters_cell(read_cells(notebook))
-    injected = [
-        part for s in sources for part in ([s, f"{INJECTED}workflow = {workflow!r}"] if s == parameters else [s])
-    ]
-    return Seed(root, settings, workflow, notebook.name, tuple(injected), tuple(endpoints))
-
-
-def start_serving(root: Path, settings: Mapping[str, str], notebook: str) -> Kernel:
-    """A kernel's process that imports what a service needs; returns at once."""
-    environ = {**settings, **THREADS, "PINMILL_HOME": str(root), "JPY_SESSION_NAME": notebook}
-    return start_kernel(root, environ, imports=AHEAD_OF_TIME)
-
-
-def seed_kernel(kernel: Kernel, seed: Seed, seconds: float) -> None:
-    """Run the notebook's other cells in a kernel, then the loop that answers within `seconds`. Blocks for a while.
-
-    Raises RunError.
-    """
-    client = BlockingKernelClient()
-    client.load_connection_file(str(kernel.folder / "connection.json"))
-    client.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
-    try:
-        for source in seed.sources:
-            if raised := run_source(client, kernel, source, seed.notebook):
-                first = source.strip().partition("\n")[0][:80]
-                told = f"{seed.notebook}, the cell {first!r} raised {raised}"
-                raise RunError(f"{told}. Run it in JupyterLab, and correct it.")
-        if raised := run_source(client, kernel, MAKE_WORKER.format(str(kernel.folder)), seed.notebook):
-            raise RunError(f"{seed.notebook}: {raised}")
-        client.execute(WORK.format(seconds), silent=True)
-    finally:
-        client.stop_channels()
-
-
-def run_source(client: BlockingKernelClient, kernel: Kernel, source: str, notebook: str) -> str:
-    """Run one cell and wait for its end; what it raised, if it did. Raises RunError when it does not end so."""
-    client.execute(source)
-    for _ in range(int(BOOT_SECONDS)):
-        with suppress(Empty):
-            found = client.get_shell_msg(timeout=1)["content"]
-            return "" if found["status"] == "ok" else f"{found.get('ename')}: {found.get('evalue')}"
-        if kernel.manager.provisioner.process.poll() is not None:
-            raise RunError(f"the kernel of {notebook} ended while it ran the notebook's cells.")
-    raise RunError(f"a cell of {notebook} did not end within {BOOT_SECONDS:g} s.")
 
 
 @dataclass(eq=False)
@@ -125,6 +51,7 @@ class Link:
             self.hear(self, what.decode(), json.loads(value))
 
     def send(self, frames: Sequence[bytes]) -> None:
+        """Send frames to the kernel; nothing happens where it is gone."""
         if self.socket.closed:  # it died just now: who waits for it is told by whoever watches it
             return
         try:
@@ -135,6 +62,7 @@ class Link:
             asyncio.get_running_loop().call_soon(self.read)
 
     def is_alive(self) -> bool:
+        """Whether its process runs."""
         return self.kernel.manager.provisioner.process.poll() is None
 
     def close(self) -> None:
@@ -280,6 +208,7 @@ class Pool:
         self.problem = "" if self.version else hello["problem"]
 
     def expect(self, link: Link, what: str) -> "asyncio.Future[dict[str, Any]]":
+        """What a kernel will tell under a name."""
         return self.waits.setdefault((link, what), asyncio.get_running_loop().create_future())
 
     async def hear_of(self, link: Link, news: "asyncio.Future[dict[str, Any]]") -> dict[str, Any]:
@@ -329,6 +258,7 @@ class Pool:
             link.send([b"choose", b"", version.encode()])
 
     def take(self, link: Link, number: bytes, frames: list[bytes]) -> None:
+        """Pass an answer on to the dispatcher."""
         self.dispatcher.take(link, number, *frames)
 
     def hear(self, link: Link, what: str, value: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from pinmill.errors import PinmillError
 
 MEDIA_TYPE = "application/problem+json"
+BROKEN = "The store or the board cannot be read or written now. Try again in a moment."
 
 
 class Problem(PinmillError):

@@ -63,6 +63,7 @@ def make_checker(prototype: Mapping[str, Mapping]) -> Callable[[Any], str]:
     of_fields = f"an object with the fields {', '.join(names[:8])}{', …' * (len(names) > 8)}"
 
     def check(row: Any) -> str:
+        """The canonical text of a row."""
         if not isinstance(row, dict):
             raise RowError([("", f"{_describe(row)}, {of_fields} was expected")])
         parts, problems = [], []
@@ -88,6 +89,7 @@ def _make_text_checker(column: str, check: Callable[[Any], str]) -> Callable[[An
     head = "{" + encode_basestring(column) + ":"
 
     def check_text(row: Any) -> str:
+        """The canonical text of a row of one text."""
         text = row if type(row) is str else row.get(column) if type(row) is dict and len(row) == 1 else None
         if type(text) is str and text.isascii() and (words := text.split()):
             return head + encode_basestring(" ".join(words)) + "}"

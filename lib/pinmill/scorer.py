@@ -37,6 +37,7 @@ def make_scorer(model: Any, prototype: Mapping[str, Mapping]) -> Callable[[Rows]
     labels = as_labels(model.classes_).tolist() if hasattr(model, "classes_") else None
 
     def score(rows: Rows) -> list[Item]:
+        """The items of rows."""
         if not rows:
             return []
         try:
@@ -55,6 +56,7 @@ def make_framer(prototype: Mapping[str, Mapping]) -> Callable[[Rows], pandas.Dat
     """The function from checked rows to the DataFrame that `check_inputs` makes of them, faster; no text is missing."""
 
     def frame(rows: Rows) -> pandas.DataFrame:
+        """The table of rows."""
         return pandas.DataFrame({name: _make_column(rows, name, entry) for name, entry in prototype.items()})
 
     return frame
@@ -92,6 +94,7 @@ def _make_predictor(model: Any, prototype: Mapping[str, Mapping]) -> Callable[[R
     tell = _make_teller(parts[-1])
 
     def predict(rows: Rows) -> Predictions:
+        """Labels or amounts, and probabilities, of rows."""
         inputs = read(rows)
         for part in middle:
             inputs = part.transform(inputs)
@@ -119,6 +122,7 @@ def _make_text_reader(part: ColumnTransformer) -> Callable[[Rows], Any]:
     vectorizers = [(_make_vectorizer(each), column) for _, each, column in part.transformers_ if each != "drop"]
 
     def read(rows: Rows) -> Any:
+        """The matrix of rows."""
         blocks = [vectorize([row[column] or "" for row in rows]) for vectorize, column in vectorizers]
         return hstack(blocks).tocsr() if len(blocks) > 1 else blocks[0]
 
@@ -132,6 +136,7 @@ def _make_vectorizer(vectorizer: Any) -> Callable[[list[str]], Any]:
     idf = vectorizer.idf_ if vectorizer.use_idf else None
 
     def vectorize(texts: list[str]) -> Any:
+        """The matrix of texts."""
         counts = CountVectorizer.transform(vectorizer, texts)
         if vectorizer.sublinear_tf:
             np.log(counts.data, counts.data)

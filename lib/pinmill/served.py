@@ -104,6 +104,7 @@ class Models:
             loading.cancel()
 
     def refuse(self, error: Exception) -> None:
+        """Say why the champion is not served, once for each reason."""
         said = str(error) if isinstance(error, PinmillError | OSError) else type(error).__name__
         stays = f"; {self.current.version} goes on being served" if self.current else ""
         if said != self.refused:
@@ -137,6 +138,7 @@ class Models:
         return served
 
     def look_up(self, given: str) -> Served:
+        """The facts of the version that a text is the beginning or end of. Raises PinNotFoundError."""
         found = match_short(given, self.board.versions(f"{self.workflow}-model"))
         if len(found) != 1:
             what = f"{len(found)} versions match" if found else "no version is"

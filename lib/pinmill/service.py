@@ -282,6 +282,7 @@ def show_model(service: Service, request: str) -> Response:
     form = read_option(json.loads(request), "format") or "json"
 
     def tell() -> dict[str, Any]:
+        """The structure as plain values."""
         if form != "json":
             raise Problem(422, f"format is {form[:20]!r}; json or html was expected")
         loaded = service.read()
@@ -290,6 +291,7 @@ def show_model(service: Service, request: str) -> Response:
         return {**about, "steps": describe_model(loaded.model)}
 
     def draw() -> str:
+        """The structure as a page."""
         title = f"{service.workflow}: model {service.read().version}"
         diagram = estimator_html_repr(service.read().model)
         return f'<!doctype html><meta charset="utf-8"><title>{title}</title>{diagram}'

@@ -39,6 +39,7 @@ class Printed(io.StringIO):
         self.owner = threading.get_ident()
 
     def write(self, text: str) -> int:
+        """Keep what the owner prints."""
         return super().write(text) if threading.get_ident() == self.owner else len(text)
 
 
@@ -101,6 +102,7 @@ def skip_space(text: str, place: int) -> int:
 
 
 def refuse(constant: str) -> None:
+    """Raises ValueError: JSON knows no such constant."""
     raise ValueError(f"{constant} is no JSON")
 
 
@@ -141,6 +143,7 @@ class Worker:
         return {"version": champion.version if champion else None, "problem": self.service.problem}
 
     def say(self, what: str, value: Mapping[str, Any]) -> None:
+        """Tell the gateway something, under a name."""
         with self.speaking:
             self.news.send_multipart([what.encode(), json.dumps(value).encode()])
 
@@ -168,6 +171,7 @@ class Worker:
         threading.Thread(target=self.load, args=(version.decode(),), daemon=True).start()
 
     def load(self, version: str) -> None:
+        """Load a version and say how that went."""
         try:
             self.service.load(version)
             problem = ""
@@ -176,6 +180,7 @@ class Worker:
         self.say("loaded", {"version": version, "problem": problem, "held": self.service.versions})
 
     def take_choose(self, version: bytes) -> None:
+        """Let the cells speak of a version that was loaded."""
         self.service.choose(version.decode())
 
     def answer_rows(self, name: bytes, args: bytes, rows: bytes) -> list[bytes]:
@@ -222,6 +227,7 @@ class Worker:
 
 
 def give_up(*_: object) -> None:
+    """End the cell that runs. Raises LateError."""
     raise LateError
 
 
