@@ -56,8 +56,17 @@ def lose(dispatcher: Dispatcher, kernel: Kernel) -> Kernel:
     return another
 
 
-def start(*kernels: Kernel, most: int = 1000, **options) -> Dispatcher:
-    return Dispatcher(10.0, most, wires=list(kernels), **options)
+class OneByOne(Dispatcher):
+    """A dispatcher to which each request comes in a turn of the event loop of its own."""
+
+    def add(self, *given) -> asyncio.Future:
+        future = super().add(*given)
+        self.pump()
+        return future
+
+
+def start(*kernels: Kernel, most: int = 1000, kind: type[Dispatcher] = OneByOne, **options) -> Dispatcher:
+    return kind(10.0, most, wires=list(kernels), **options)
 
 
 def ask(dispatcher: Dispatcher, *rows: str, name: bytes = b"P", args: bytes = b"{}") -> "asyncio.Future":
@@ -102,6 +111,19 @@ async def test_rows_come_back_to_who_asked_in_their_order() -> None:
     answer(dispatcher, kernel)
     assert [future.result() for future in futures] == [[b"<a>"], [b"<b>"], [b"<c>", b"<d>"], [b"<e>"]]
     assert (dispatcher.waiting, kernel.sent, len(kernel.in_flight)) == (0, [], 0)
+
+
+@on_loop
+async def test_what_comes_in_one_turn_of_the_event_loop_is_one_batch() -> None:
+    dispatcher = start(kernel := Kernel(), kind=Dispatcher)
+    for row in "abc":
+        ask(dispatcher, row)
+    assert kernel.holds() == []
+    await settle()
+    assert kernel.holds() == [["a", "b", "c"]]
+    ask(dispatcher, "d")  # and in a later turn again
+    await settle()
+    assert kernel.holds() == [["a", "b", "c"], ["d"]]
 
 
 @on_loop

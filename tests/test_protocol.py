@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -87,3 +88,51 @@ def test_who_reads_slowly_gets_the_whole_answer(service: tuple[int, uvicorn.Serv
             read += len(data)
             pause.wait(0.02)  # as a slow line would; in all much longer than the service is patient
     assert read > PIECE * PIECES
+
+
+class Sink:
+    """A transport that notes what it is given at a time."""
+
+    def __init__(self) -> None:
+        self.sent, self.closed = [], False
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+def write_all(*parts: bytes, turns: bool = False, close: bool = False) -> list[bytes]:
+    """What is sent of what is written: in one turn of the event loop, or in one each; and closed at once."""
+    sink = Sink()
+
+    async def write() -> None:
+        joined = protocol.Joined(sink)
+        for part in parts:
+            joined.write(part)
+            if turns:
+                await asyncio.sleep(0)
+        if close:
+            joined.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(write())
+    return sink.sent
+
+
+def test_what_is_written_in_one_turn_is_sent_at_once_unless_it_is_much() -> None:
+    assert write_all(HEAD, b"a", HEAD, b"b") == [HEAD + b"a" + HEAD + b"b"]
+    assert write_all(HEAD, b"a", turns=True) == [HEAD, b"a"]  # the body is not there yet: the caller sees the head
+    assert write_all(HEAD, b"a", close=True) == [HEAD + b"a"]
+    large = bytes(protocol.MOST_HELD)
+    assert write_all(HEAD, large, large, b"b") == [HEAD + large, large + b"b"]

@@ -25,6 +25,7 @@ REMIND = 60.0  # seconds between two messages about a store that takes nothing
 LIMIT = 200_000  # rows that wait in memory; at 1 KB each, 200 MB
 BATCH = 5_000  # rows in one transaction: other writers get their turn between two
 TOGETHER = 50  # rows in one INSERT: more is not quicker, and the GIL is given up and taken back once for all of them
+REST = 0.001  # seconds after each INSERT: requests would wait for the GIL and the processor until all are written
 PAGE = 1_000  # calls read at a time for the recent log
 REFUSED = (  # a row that no database takes, now or later, unlike a locked file or a full disk
     sql.exc.IntegrityError, sql.exc.DataError, sql.exc.InterfaceError, sql.exc.ProgrammingError,
@@ -82,7 +83,7 @@ class Writer:
         self._room = LIMIT - len(self._taken)
         try:
             while self._taken:
-                if refused := write_rows(self._store, self._taken[:BATCH]):
+                if refused := write_rows(self._store, self._taken[:BATCH], lambda: self._closing.wait(REST)):
                     self._refused += refused
                     self._remind(f"{refused} rows of the call log are lost: the database refuses what they hold")
                 del self._taken[:BATCH]
@@ -106,12 +107,12 @@ class Writer:
             print(f"pinmill: {message}", file=sys.stderr, flush=True)
 
 
-def write_rows(store: Store, rows: Sequence[Row]) -> int:
-    """Write rows of any tables in one transaction; how many the database refused for what they hold."""
+def write_rows(store: Store, rows: Sequence[Row], rest: Callable[[], object] = lambda: None) -> int:
+    """Write rows of any tables in one transaction, calling `rest` now and then; how many the database refused."""
     with store.writing() as connection:
         try:
             with connection.begin_nested():
-                _insert(connection, rows)
+                _insert(connection, rows, rest)
             return 0
         except REFUSED:
             return sum(not _try_insert(connection, row) for row in rows)
@@ -120,13 +121,13 @@ def write_rows(store: Store, rows: Sequence[Row]) -> int:
 def _try_insert(connection: sql.Connection, row: Row) -> bool:
     try:
         with connection.begin_nested():
-            _insert(connection, [row])
+            _insert(connection, [row], lambda: None)
         return True
     except REFUSED:
         return False
 
 
-def _insert(connection: sql.Connection, rows: Sequence[Row]) -> None:
+def _insert(connection: sql.Connection, rows: Sequence[Row], rest: Callable[[], object]) -> None:
     of: dict[sql.Table, list[Mapping[str, Any]]] = {}
     for table, row in rows:
         of.setdefault(table, []).append(row)
@@ -136,6 +137,7 @@ def _insert(connection: sql.Connection, rows: Sequence[Row]) -> None:
             some = given[place : place + TOGETHER]
             statement = _statement(table, len(some), connection.dialect.name)
             connection.exec_driver_sql(statement, tuple(chain.from_iterable(map(values, some))))
+            rest()
 
 
 def _columns(table: sql.Table) -> list[str]:

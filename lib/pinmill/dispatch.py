@@ -1,7 +1,7 @@
 """What is asked of the kernels: rows gathered into batches, other cells one by one, each with its deadline.
 
-A batch is everything of one kind that arrived while the kernel worked on the last two. When a kernel is lost, rows are
-tried once more, each alone, so that only the row that ends a kernel fails.
+A batch is everything of one kind that came in one turn of the event loop, or while the kernel worked on the last two.
+When a kernel is lost, rows are tried once more, each alone, so that only the row that ends a kernel fails.
 """
 
 import asyncio
@@ -69,6 +69,7 @@ class Dispatcher:
     waiting: int = 0
     size: int = BATCH  # rows in a batch, by the pace of the last ones
     pace: float = 0.0  # s a row, smoothed
+    soon: bool = False  # batches are handed out after this turn of the event loop
     numbers: Any = field(default_factory=count)
 
     def ask_rows(self, name: bytes, args: bytes, rows: Sequence[str]) -> "list[asyncio.Future[list[bytes]]]":
@@ -97,11 +98,13 @@ class Dispatcher:
             raise Problem(503, FULL, headers={"Retry-After": "1"})
 
     def add(self, frames: list[bytes], rows: Sequence[str], group: tuple) -> "asyncio.Future[Any]":
-        """Have something asked of a kernel; its answer to be."""
+        """Have something asked of a kernel, with what else comes in this turn of the event loop; its answer to be."""
         loop = asyncio.get_running_loop()
         task = Task(frames, rows, loop.create_future(), loop.time() + self.seconds, group)
         self.put(task)
-        self.pump()
+        if not self.soon:
+            self.soon = True
+            loop.call_soon(self.pump)
         return task.answer
 
     def put(self, task: Task) -> None:
@@ -111,6 +114,7 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Hand out batches while there is something to do and a kernel with room for it."""
+        self.soon = False
         while self.groups:
             suspect = next(iter(self.groups.values()))[0].tried
             free = [wire for wire in self.wires if has_room(wire, suspect)]

@@ -3,6 +3,7 @@
 Nor may an answer wait for ever for a client that does not read it.
 """
 
+import asyncio
 import json
 import secrets
 from typing import Any
@@ -17,6 +18,41 @@ LOOK = 5.0  # s between two looks at a connection …
 LEAST = 1_024  # … in which at least so many bytes of an unfinished request must come
 PATIENCE = 6  # looks at an answer of which nothing is taken: 30 s, as nginx has it; a full pipe empties in leaps
 MOST_CONNECTIONS = 2_000
+MOST_HELD = 65_536  # bytes of answers that are held to be sent at once
+
+
+class Joined:
+    """A transport that sends at once what is written in one turn of the event loop: the head of an answer and its body.
+
+    uvicorn writes them one after the other, which is two calls of the system here, and two for who reads them.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport, self.held, self.loop = transport, b"", asyncio.get_running_loop()
+        self.is_closing, self.get_extra_info = transport.is_closing, transport.get_extra_info
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the transport's own."""
+        return getattr(self.transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Have `data` sent after this turn, or at once where much is held."""
+        if not self.held:
+            self.loop.call_soon(self.flush)
+        self.held += data
+        if len(self.held) > MOST_HELD:  # so that who writes much in one turn learns that nobody reads
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is held, unless nobody is there any more."""
+        if self.held and not self.is_closing():
+            self.transport.write(self.held)
+        self.held = b""
+
+    def close(self) -> None:
+        """Send what is held, and close."""
+        self.flush()
+        self.transport.close()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -30,7 +66,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Begin to look at a connection; refuse it where there are too many."""
-        super().connection_made(transport)
+        super().connection_made(Joined(transport))
         self.look = self.loop.call_later(LOOK, self.look_again, 0, False)
         self.in_head = True  # who connects is to ask something
         if len(self.connections) > MOST_CONNECTIONS:
