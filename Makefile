@@ -3,14 +3,15 @@ PYTHON ?= python3
 W ?= docstrings
 BIN = .venv/bin
 LABDIR ?= notebooks
+WORKERS ?= 2
 
 .PHONY: run serve test lab check bench soak lock clean
 
 run: .venv/installed  ## run the default workflow, or another: make run W=electronics
 	@$(BIN)/pinmill run $(W)
 
-test: .venv/tested  ## run the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+test: .venv/tested  ## run the whole test suite, by default in two processes
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 serve: .venv/installed  ## serve the champion over HTTP: make serve W=electronics
 	@$(BIN)/pinmill serve $(W) $(ARGS)

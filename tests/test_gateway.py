@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from pinmill.gateway import read_info
+from pinmill.cells import read_info
 from pinmill.problem import Problem
 from prometheus_client.parser import text_string_to_metric_families
 

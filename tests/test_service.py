@@ -13,6 +13,7 @@ from pinmill.champion import promote, read_champion, rollback
 from pinmill.errors import IntegrityError, ModelError, PinNotFoundError
 from pinmill.model import load_model, save_model
 from pinmill.notebook import read_stage
+from pinmill.performance import read_performance
 from pinmill.problem import Problem
 from pinmill.project import open_project
 from pinmill.prototype import read_prototype
@@ -25,7 +26,6 @@ from pinmill.service import (
     predict_records,
     read_arg,
     read_args,
-    read_performance,
     respond,
     show_model,
     tell_dates,

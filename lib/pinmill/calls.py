@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import chain
 from operator import itemgetter
@@ -17,7 +17,9 @@ from typing import Any
 import sqlalchemy as sql
 
 from pinmill.errors import StoreError
+from pinmill.problem import Problem
 from pinmill.store import BEGIN, CALLS, Store, stamp
+from pinmill.version import now_utc
 
 EVERY = 0.25  # seconds from flush to flush: with the flush itself, less than half a second can be lost to a kill
 RETRY = 1.0  # seconds to wait after a flush that failed
@@ -168,6 +170,17 @@ def read_calls(
         chosen &= CALLS.c.caller == caller
     query = sql.select(CALLS).where(chosen).order_by(CALLS.c.id).limit(limit)
     return [dict(row._mapping) for row in store.read(query)]
+
+
+def read_since(options: Mapping[str, Sequence[str]]) -> datetime:
+    """From when on the recent log is asked for: `hours` ago, by default 24. Raises Problem (422)."""
+    if unknown := [name for name in options if name != "hours"]:
+        errors = [{"field": name, "problem": "is no option here"} for name in unknown]
+        raise Problem(422, "the options in the address are wrong", errors=errors)
+    given = options.get("hours", ["24"])[-1]
+    if not (given.isdecimal() and len(given) < 4 and 1 <= int(given) <= 720):
+        raise Problem(422, f"hours is {given[:20]!r}: a whole number from 1 to 720 was expected")
+    return now_utc() - timedelta(hours=int(given))
 
 
 def find_call(store: Store, request: str, *, limit: int) -> tuple[int, list[dict[str, Any]]]:

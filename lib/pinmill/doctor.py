@@ -90,14 +90,14 @@ def kernel(project: Project) -> Finding:
 
     fix = f"{sys.executable} -m ipykernel install --sys-prefix, then see: jupyter kernelspec list"
     silent = {"cwd": str(project.root), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    asked = {"silent": True, "user_expressions": {"said": "1 + 1, __import__('sys').prefix"}, "timeout": KERNEL_SECONDS}
+    asked = {"silent": True, "user_expressions": {"said": "__import__('sys').prefix"}, "timeout": KERNEL_SECONDS}
     try:
         with run_kernel(startup_timeout=KERNEL_SECONDS, kernel_name="python3", **silent) as client:
             said = client.execute_interactive("", **asked)["content"]["user_expressions"]["said"]
     except (RuntimeError, TimeoutError, OSError) as error:
         return Finding("problem", f"a kernel does not start: {error}", fix)
     answer = said["data"]["text/plain"]
-    other = [] if answer == repr((2, sys.prefix)) else [f"kernel python3 is of another environment: {answer}"]
+    other = [] if answer == repr(sys.prefix) else [f"kernel python3 is of another environment: {answer}"]
     return grade(other, fix, "kernel python3 starts, computes, and is of this environment", level="warning")
 
 

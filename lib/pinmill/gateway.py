@@ -7,7 +7,6 @@ import asyncio
 import gc
 import hashlib
 import json
-import re
 import secrets
 import signal
 import time
@@ -15,7 +14,6 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from itertools import count
 from typing import Any
@@ -27,7 +25,8 @@ from starlette.routing import Route, Router
 
 from pinmill import __version__
 from pinmill.cache import Cache, Lookups
-from pinmill.calls import PAGE, Writer, read_calls, stream_calls
+from pinmill.calls import PAGE, Writer, read_calls, read_since, stream_calls
+from pinmill.cells import ask_cell
 from pinmill.dispatch import Dispatcher
 from pinmill.door import Door
 from pinmill.endpoint import Endpoint, add_get, read_endpoints
@@ -46,15 +45,12 @@ from pinmill.store import CALLS, stamp
 from pinmill.tokens import allows
 from pinmill.traffic import Traffic
 from pinmill.version import now_utc
-from pinmill.visit import LOOPBACK, Caller, Visit, limit_depth
-from pinmill.worker import DECODER
+from pinmill.visit import LOOPBACK, Caller, Visit
 
 NO_GET = (
     "GET /prediction is off: addresses, and the texts in them, stand in the logs of proxies. "
     "POST it, or start the service with --allow-get."
 )
-BODILESS = (204, 304)  # statuses of answers that have no body
-HEADER = re.compile(r"[!#-'*-.0-9A-Z^-z|~]+: [\t -~]*")
 JSON_HEAD = (b"content-type", b"application/json")
 QUIET = (b"cache-control", b"no-store")
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -256,19 +252,9 @@ class Gateway:
 
     async def ask(self, endpoint: Endpoint, visit: Visit, request: Request) -> Response:
         """What a cell answers."""
-        served = self.models.current
-        visit.version = served.version if served else ""
-        body = limit_depth(await visit.read_json(self.options.body)) if request.method in ("POST", "PUT") else None
-        given = {"body": body, "args": visit.read_options(), "path": request.path_params, "headers": {}}
-        asked = self.dispatcher.ask_cell(endpoint.name.encode(), json.dumps(given).encode(), visit.caller.as_json())
-        found = await asked
-        if found is None:
-            raise Problem(500, "The cell behind this failed. Its log has the line; run it in JupyterLab.")
-        answer, info, version = found
-        visit.version = version.decode()
-        status, headers = read_info(answer, info)
-        self.log(visit, status)
-        return Response(b"" if status in BODILESS else answer, status, headers)
+        response = await ask_cell(self.dispatcher, self.models, endpoint, visit, request, self.options.body)
+        self.log(visit, response.status_code)
+        return response
 
     def report(self, fault: Mapping[str, Any]) -> None:
         """Say which cell failed, and where."""
@@ -337,14 +323,7 @@ class Gateway:
 
     async def recent_log(self, visit: Visit, request: Request) -> Response:
         """One's own calls, of an admin all, oldest first."""
-        options = visit.read_options()
-        if unknown := [name for name in options if name != "hours"]:
-            errors = [{"field": name, "problem": "is no option here"} for name in unknown]
-            raise Problem(422, "the options in the address are wrong", errors=errors)
-        given = options.get("hours", ["24"])[-1]
-        if not (given.isdecimal() and len(given) < 4 and 1 <= int(given) <= 720):
-            raise Problem(422, f"hours is {given[:20]!r}: a whole number from 1 to 720 was expected")
-        since = now_utc() - timedelta(hours=int(given))
+        since = read_since(visit.read_options())
         caller = None if visit.caller.role == "admin" else visit.caller.name
         read = partial(read_calls, self.project.store, self.workflow, caller=caller, since=since, limit=PAGE)
         first = await asyncio.to_thread(read)
@@ -383,18 +362,3 @@ class Gateway:
         """End the service when its first kernel cannot even start: the notebook needs a person."""
         await self.pool.hopeless.wait()
         signal.raise_signal(signal.SIGTERM)
-
-
-def read_info(answer: bytes, info: bytes) -> tuple[int, dict[str, str]]:
-    """Status and headers of a cell's answer. Raises Problem (500) when it printed what it does not say it is."""
-    try:
-        told = DECODER.decode(info.decode()) if info.strip() else {}
-        given = {name.lower(): str(value) for name, value in told.get("headers", {}).items()}
-        status, headers = int(told.get("status", 200)), {"content-type": "application/json"} | given
-        if "json" in headers["content-type"] and status not in BODILESS:
-            DECODER.decode(answer.decode())
-        if status in range(200, 600) and all(HEADER.fullmatch(f"{name}: {headers[name]}") for name in headers):
-            return status, headers
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        pass
-    raise Problem(500, "The cell behind this printed something that is no answer.")

@@ -8,7 +8,6 @@ from functools import cached_property
 from threading import Lock
 from typing import Any
 
-import numpy as np
 from pandas import DataFrame
 
 from pinmill.board import Board
@@ -17,7 +16,6 @@ from pinmill.champion import read_champion
 from pinmill.endpoint import ANNOTATION, braces
 from pinmill.errors import IntegrityError, ModelError, PinmillError, PinNotFoundError, did_you_mean
 from pinmill.features import make_explainer
-from pinmill.metrics import as_labels
 from pinmill.model import describe_model, load_model
 from pinmill.pin import Pin
 from pinmill.problem import MEDIA_TYPE, Problem
@@ -29,8 +27,6 @@ MAY_KNOW = ("modeller", "admin")  # what is wrong, in words that may name files
 KEPT = 3  # versions beside the champion that stay loaded: to compare with, and to go back to at once
 MOST_TELLING = 20  # features in an explanation
 INDENT: int | None = 2  # of what `respond` writes; a serving kernel sets None: compact, and four times as fast
-MOST_TESTED = 10_000  # rows that are scored for one request: about a second
-PARTS = {"overall": "metrics", "baseline": "baseline", "slices": "slices", "intersections": "intersections"}
 
 
 @dataclass(frozen=True)
@@ -322,61 +318,3 @@ def read_arg(service: Service, request: str) -> dict[str, Any]:
     if name not in args:
         raise Problem(404, f"the champion was trained with no parameter {name!r}.{did_you_mean(name, args)}")
     return {"name": name, "value": args[name]}
-
-
-def read_performance(service: Service, request: str) -> dict[str, Any]:
-    """What the evaluation of the champion found: overall, per class, by slice; empty where it was not evaluated.
-
-    The option `filter` keeps the rows in whose metric, class or slice its text stands. Raises Problem.
-    """
-    loaded, wanted = service.read(), (read_option(json.loads(request), "filter") or "").lower()
-    pin = find_evaluation(service.board, loaded.pin)
-    results = service.board.read_json(pin) if pin else {}
-    rows = {name: results.get(key) or [] for name, key in PARTS.items()}
-    if pin and pin.version not in service.classes:
-        service.classes[pin.version] = score_classes(service.board, loaded, pin)
-    rows["classes"] = service.classes[pin.version] if pin else []
-    kept = {name: [row for row in each if wanted in name_row(row).lower()] for name, each in rows.items()}
-    evaluated = pin.created.isoformat() if pin else None
-    return {"version": loaded.version, "evaluated": evaluated, **kept, "decision": results.get("decision")}
-
-
-def name_row(row: Mapping[str, Any]) -> str:
-    """What a row of an evaluation is about."""
-    return " ".join(str(row[name]) for name in ("metric", "class", "slice") if name in row)
-
-
-def find_evaluation(board: Board, model: Pin) -> Pin | None:
-    """The newest pin of metrics in which the gate decided on a model; None if there is none."""
-    name = f"{model.name.removesuffix('-model')}-metrics"
-    for version in reversed(board.versions(name)):
-        try:
-            pin = board.pin(name, version)
-        except IntegrityError:
-            continue  # `pinmill pins verify` tells
-        if pin.facts["candidate_sha256"] == model.sha256:
-            return pin
-    return None
-
-
-def score_classes(board: Board, loaded: Loaded, evaluation: Pin) -> list[dict[str, Any]]:
-    """Precision, recall and F1 of each class on n test rows of it; nothing for amounts, or when the data is gone.
-
-    Of more than MOST_TESTED test rows these are a sample: the request waits for it.
-    """
-    data, facts = find_input(board, evaluation, "data"), loaded.pin.facts
-    if data is None or not facts["classes"]:
-        return []
-    from sklearn.metrics import precision_recall_fscore_support
-
-    table = board.read_table(data, columns=[*loaded.prototype, facts["label"], "_part"])
-    whole = table[table["_part"] == "test"]
-    test = whole.sample(min(len(whole), MOST_TESTED), random_state=0)
-    sides = [np.array(as_labels(side).tolist()) for side in (test[facts["label"]], loaded.model.predict(test))]
-    *scores, counts = precision_recall_fscore_support(*sides, labels=facts["classes"], zero_division=0.0)
-    of_classes = list(zip(facts["classes"], counts.tolist(), strict=True))
-    return [
-        {"class": label, "metric": metric, "value": value, "n": n}
-        for metric, values in zip(("precision", "recall", "f1"), scores, strict=True)
-        for (label, n), value in zip(of_classes, values.tolist(), strict=True)
-    ]
