@@ -127,6 +127,21 @@ async def test_what_comes_in_one_turn_of_the_event_loop_is_one_batch() -> None:
 
 
 @on_loop
+async def test_kernels_that_idle_share_what_comes_in_one_turn() -> None:
+    kernels = [Kernel(), Kernel(), Kernel()]
+    dispatcher = start(*kernels, kind=Dispatcher)
+    ask(dispatcher, "a", "b", "c")  # a call is not torn apart
+    for row in "defg":
+        ask(dispatcher, row)
+    await settle()
+    assert [kernel.holds() for kernel in kernels] == [[["a", "b", "c"]], [["d", "e"]], [["f", "g"]]]
+    ask(dispatcher, "h")
+    ask(dispatcher, "i")
+    await settle()
+    assert [kernel.holds()[1:] for kernel in kernels] == [[["h", "i"]], [], []]  # none idles
+
+
+@on_loop
 async def test_a_batch_has_no_more_rows_than_that_and_a_call_is_not_torn_apart() -> None:
     dispatcher = start(kernel := Kernel())
     for name in ("x", "y"):

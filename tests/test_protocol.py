@@ -90,6 +90,14 @@ def test_who_reads_slowly_gets_the_whole_answer(service: tuple[int, uvicorn.Serv
     assert read > PIECE * PIECES
 
 
+def test_who_says_at_once_that_nothing_more_comes_is_answered(service: tuple[int, uvicorn.Server]) -> None:
+    for _ in range(20):
+        with connect(service[0]) as caller:
+            caller.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            caller.shutdown(socket.SHUT_WR)
+            assert caller.recv(12) == b"HTTP/1.1 404"
+
+
 class Sink:
     """A transport that notes what it is given at a time."""
 

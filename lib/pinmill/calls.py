@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from itertools import chain
 from operator import itemgetter
@@ -17,17 +17,17 @@ from typing import Any
 import sqlalchemy as sql
 
 from pinmill.errors import StoreError
-from pinmill.problem import Problem
 from pinmill.store import BEGIN, CALLS, Store, stamp
-from pinmill.version import now_utc
 
-EVERY = 0.25  # seconds from flush to flush: with the flush itself, less than half a second can be lost to a kill
+EVERY = 0.2  # seconds from flush to flush: with two flushes beside it, less than half a second can be lost to a kill
 RETRY = 1.0  # seconds to wait after a flush that failed
 REMIND = 60.0  # seconds between two messages about a store that takes nothing
 LIMIT = 200_000  # rows that wait in memory; at 1 KB each, 200 MB
-BATCH = 5_000  # rows in one transaction: other writers get their turn between two
+BATCH = 5_000  # rows in one transaction: other writers get their turn in the GAP after it
+GAP = 0.01  # seconds: SQLite looks in vain for some milliseconds before it tries again
 TOGETHER = 50  # rows in one INSERT: more is not quicker, and the GIL is given up and taken back once for all of them
-REST = 0.001  # seconds after each INSERT: requests would wait for the GIL and the processor until all are written
+REST = 0.001  # seconds after each INSERT: requests would wait for the GIL and the processor until all are written …
+RESTS = 0.05  # … and at most so many for all that wait
 PAGE = 1_000  # calls read at a time for the recent log
 REFUSED = (  # a row that no database takes, now or later, unlike a locked file or a full disk
     sql.exc.IntegrityError, sql.exc.DataError, sql.exc.InterfaceError, sql.exc.ProgrammingError,
@@ -84,11 +84,13 @@ class Writer:
         self._taken += [self._rows.popleft() for _ in range(len(self._rows))]
         self._room = LIMIT - len(self._taken)
         try:
+            pause = min(REST, RESTS * TOGETHER / max(1, len(self._taken)))
             while self._taken:
-                if refused := write_rows(self._store, self._taken[:BATCH], lambda: self._closing.wait(REST)):
+                if refused := write_rows(self._store, self._taken[:BATCH], lambda: self._closing.wait(pause)):
                     self._refused += refused
                     self._remind(f"{refused} rows of the call log are lost: the database refuses what they hold")
                 del self._taken[:BATCH]
+                self._closing.wait(GAP if self._taken else 0)
             if self.failing:
                 self._say(f"the call log is written again; {self.lost} rows were lost since the start")
             self.failing = ""
@@ -170,17 +172,6 @@ def read_calls(
         chosen &= CALLS.c.caller == caller
     query = sql.select(CALLS).where(chosen).order_by(CALLS.c.id).limit(limit)
     return [dict(row._mapping) for row in store.read(query)]
-
-
-def read_since(options: Mapping[str, Sequence[str]]) -> datetime:
-    """From when on the recent log is asked for: `hours` ago, by default 24. Raises Problem (422)."""
-    if unknown := [name for name in options if name != "hours"]:
-        errors = [{"field": name, "problem": "is no option here"} for name in unknown]
-        raise Problem(422, "the options in the address are wrong", errors=errors)
-    given = options.get("hours", ["24"])[-1]
-    if not (given.isdecimal() and len(given) < 4 and 1 <= int(given) <= 720):
-        raise Problem(422, f"hours is {given[:20]!r}: a whole number from 1 to 720 was expected")
-    return now_utc() - timedelta(hours=int(given))
 
 
 def find_call(store: Store, request: str, *, limit: int) -> tuple[int, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import Any, Protocol
 
 from pinmill.problem import Problem
@@ -120,13 +120,21 @@ class Dispatcher:
             free = [wire for wire in self.wires if has_room(wire, suspect)]
             if not free:
                 return
-            self.hand_out(min(free, key=lambda wire: len(wire.in_flight)))
+            self.hand_out(min(free, key=lambda wire: len(wire.in_flight)), self.share(free))
 
-    def hand_out(self, wire: Wire) -> None:
+    def share(self, free: Sequence[Wire]) -> int:
+        """How many rows of the next group one kernel gets: those that idle share what there is."""
+        idle = sum(not wire.in_flight for wire in free)
+        if idle < 2:
+            return self.size
+        tasks = islice(next(iter(self.groups.values())), idle * self.size)
+        return min(self.size, -(-sum(len(task.rows) for task in tasks) // idle))
+
+    def hand_out(self, wire: Wire, most: int) -> None:
         """Send the next batch to a kernel; groups take turns, and a request of a cell is a batch of its own."""
         group, queue = self.groups.popitem(last=False)
         tasks, rows = [], 0
-        while queue and (not tasks or (rows and rows + len(queue[0].rows) <= self.size)):
+        while queue and (not tasks or (rows and rows + len(queue[0].rows) <= most)):
             task = queue.popleft()
             self.waiting -= len(task.rows) or 1
             if not task.answer.done():

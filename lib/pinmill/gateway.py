@@ -25,8 +25,7 @@ from starlette.routing import Route, Router
 
 from pinmill import __version__
 from pinmill.cache import Cache, Lookups
-from pinmill.calls import PAGE, Writer, read_calls, read_since, stream_calls
-from pinmill.cells import ask_cell
+from pinmill.calls import PAGE, Writer, read_calls, stream_calls
 from pinmill.dispatch import Dispatcher
 from pinmill.door import Door
 from pinmill.endpoint import Endpoint, add_get, read_endpoints
@@ -37,6 +36,7 @@ from pinmill.plan import Plan
 from pinmill.pool import Pool
 from pinmill.problem import BROKEN, MEDIA_TYPE, Problem
 from pinmill.project import Project
+from pinmill.reply import ask_cell
 from pinmill.scoring import Limits, Scoring
 from pinmill.secret import find_secrets, hidden_values, scrub
 from pinmill.seed import make_seed
@@ -45,7 +45,7 @@ from pinmill.store import CALLS, stamp
 from pinmill.tokens import allows
 from pinmill.traffic import Traffic
 from pinmill.version import now_utc
-from pinmill.visit import LOOPBACK, Caller, Visit
+from pinmill.visit import LOOPBACK, Caller, Visit, read_since
 
 NO_GET = (
     "GET /prediction is off: addresses, and the texts in them, stand in the logs of proxies. "

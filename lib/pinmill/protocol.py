@@ -24,7 +24,8 @@ MOST_HELD = 65_536  # bytes of answers that are held to be sent at once
 class Joined:
     """A transport that sends at once what is written in one turn of the event loop: the head of an answer and its body.
 
-    uvicorn writes them one after the other, which is two calls of the system here, and two for who reads them.
+    uvicorn writes them one after the other, which is two calls of the system here, and two for who reads them. It
+    only ever calls `write`: other ways to send would overtake what is held.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -45,9 +46,9 @@ class Joined:
 
     def flush(self) -> None:
         """Send what is held, unless nobody is there any more."""
-        if self.held and not self.is_closing():
-            self.transport.write(self.held)
-        self.held = b""
+        held, self.held = self.held, b""
+        if held and not self.is_closing():
+            self.transport.write(held)
 
     def close(self) -> None:
         """Send what is held, and close."""
@@ -76,6 +77,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Look no more."""
         self.look.cancel()
         super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """The caller sends no more: the event loop closes now, so what is held goes first."""
+        self.transport.flush()
+        super().eof_received()
 
     def data_received(self, data: bytes) -> None:
         """Count and parse what came; refuse a head that is too large before it is whole."""

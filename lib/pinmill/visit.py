@@ -1,12 +1,14 @@
 """One request as the gateway sees it: who asks, what was sent, and what is wrong with that."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
 from pinmill.problem import Problem
+from pinmill.version import now_utc
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")  # this machine, as it calls itself
 JSON_TYPES = {b"application/json", b""}
@@ -90,6 +92,17 @@ class Visit:
         if any(name.lower() in IN_URL or each.startswith("pinmill_") for name in options for each in options[name]):
             raise Problem(400, URL_TOKEN)
         return options
+
+
+def read_since(options: Mapping[str, Sequence[str]]) -> datetime:
+    """From when on the recent log is asked for: `hours` ago, by default 24. Raises Problem (422)."""
+    if unknown := [name for name in options if name != "hours"]:
+        errors = [{"field": name, "problem": "is no option here"} for name in unknown]
+        raise Problem(422, "the options in the address are wrong", errors=errors)
+    given = options.get("hours", ["24"])[-1]
+    if not (given.isdecimal() and len(given) < 4 and 1 <= int(given) <= 720):
+        raise Problem(422, f"hours is {given[:20]!r}: a whole number from 1 to 720 was expected")
+    return now_utc() - timedelta(hours=int(given))
 
 
 def parse_json(body: bytes) -> Any:
