@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import pytest
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -122,11 +123,10 @@ class Server:
 
     def wait_until(self, holds: Callable[[], bool], *, seconds: float = 30.0) -> None:
         """Wait for something to become true; fail the test, showing the log, when it does not."""
-        end = time.monotonic() + seconds
-        while not holds():
-            assert self.process.poll() is None, f"the service ended\n{self.log.read_text()}"
-            assert time.monotonic() < end, f"not within {seconds} s\n{self.log.read_text()}"
-            time.sleep(0.02)
+        try:
+            wait_until(holds, seconds=seconds, process=self.process)
+        except pytest.fail.Exception as failed:
+            pytest.fail(f"{failed}\n{self.log.read_text()}")
 
     def is_ready(self) -> bool:
         """Whether a kernel holds a verified champion."""

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from pinmill.service import Service
 from pinmill.session import Run
 from pinmill.tokens import read_audit
 from pinmill.version import now_utc
+from waiting import wait_until
 
 ADA = {"name": "ada", "role": "modeller", "address": "127.0.0.1"}
 VALUES = {
@@ -61,14 +61,6 @@ def ask(action: Callable, service: Service, body: object, caller: dict | None = 
 def follow(service: Service, run: str) -> tuple[int, dict]:
     response = read_run(service, json.dumps({"path": {"id": run}}))
     return json.loads(response.info)["status"], json.loads(response.body)
-
-
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 90) -> None:
-    """Return as soon as `condition` is true; fail, saying `what` did not come, after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def wait_for_end(service: Service, run: str) -> dict:
@@ -118,7 +110,7 @@ def test_a_passed_version_is_promoted_in_the_caller_s_name_and_its_pages_are_sho
         "why": "better in French", "previous": second, "override": False, "record": champion.record,
     }  # fmt: skip
     shown = service.run.project.pages / "small/.champion.json"
-    wait_for("pages of the new champion", lambda: json.loads(shown.read_text())["version"] == first)
+    wait_until(lambda: json.loads(shown.read_text())["version"] == first, "the page of the new champion")
     status, again = ask(promote, service, {"version": first, "why": "again"})
     assert (status, again["detail"][:34]) == (409, f"small has this champion already: {first}"[:34])
 
@@ -310,7 +302,7 @@ def test_a_run_outlives_the_kernel_that_started_it_and_takes_nothing_of_it_along
     )  # fmt: skip
     with kernel:
         run = json.loads(kernel.stdout.readline())["run"]
-        wait_for("the stage that waits", (root / "at-train").exists)
+        wait_until((root / "at-train").exists, "the stage that waits")
         (process,) = [child for child in psutil.Process(kernel.pid).children() if run in child.cmdline()]
         environ, files = process.environ(), [os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir()]
         assert ("OMP_NUM_THREADS" in environ, "JPY_SESSION_NAME" in environ, environ["PINMILL_KEPT"]) == (

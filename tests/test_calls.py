@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pinmill import calls as module
 from pinmill import store as store_module
 from pinmill.calls import Writer, find_call, read_calls, write_rows
 from pinmill.store import CALLS, PREDICTIONS, Store, stamp
+from waiting import wait_until
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ENDLESS = """
@@ -42,13 +42,6 @@ def call(row: int = 0, **more: object) -> dict:
         "caller": "shop", "input_hash": f"{row:032x}", "status": 200, "input": None, "output": '{"label": "spam"}',
         "milliseconds": 1.5, "cached": False, "request": "req-00000001", "row": row,
     } | more  # fmt: skip
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < until, "it did not happen within 30 s"
-        time.sleep(0.01)
 
 
 def read(path: Path, **more: object) -> list[dict]:
@@ -78,9 +71,9 @@ def test_a_row_is_read_as_it_was_given_with_its_json_parsed(path: Path) -> None:
 def test_rows_are_written_by_themselves_while_more_come(path: Path) -> None:
     writer = Writer(Store(path))
     writer.add(CALLS, call(0))
-    wait_for(lambda: rows_in(path) == [0])
+    wait_until(lambda: rows_in(path) == [0])
     writer.add(CALLS, call(1))
-    wait_for(lambda: rows_in(path) == [0, 1])
+    wait_until(lambda: rows_in(path) == [0, 1])
     writer.close()
 
 
@@ -138,7 +131,7 @@ def test_an_error_output_that_cannot_be_written_stops_nothing(path: Path, monkey
     with Store(path).writing():
         writer = Writer(Store(path))
         writer.add(CALLS, call(0))
-        wait_for(lambda: writer.failing != "")
+        wait_until(lambda: writer.failing != "")
     writer.close()
     assert rows_in(path) == [0]
 
@@ -148,7 +141,7 @@ def test_a_locked_store_delays_rows_and_loses_none(path: Path, monkeypatch: pyte
     monkeypatch.setattr(module, "RETRY", 0.05)
     writer = Writer(Store(path))
     writer.add(CALLS, call(0))
-    wait_for(lambda: rows_in(path) == [0])
+    wait_until(lambda: rows_in(path) == [0])
     lock = sqlite3.connect(path, isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     slowest, number = 0.0, 0
@@ -160,7 +153,7 @@ def test_a_locked_store_delays_rows_and_loses_none(path: Path, monkeypatch: pyte
     attempts = capsys.readouterr().err.splitlines()
     lock.execute("ROLLBACK")
     lock.close()
-    wait_for(lambda: writer.failing == "")
+    wait_until(lambda: writer.failing == "")
     writer.close()
     assert rows_in(path) == list(range(number + 1))
     assert (writer.lost, slowest < 0.04) == (0, True)
@@ -178,7 +171,7 @@ def test_beyond_its_bound_rows_are_lost_and_counted(path: Path, monkeypatch: pyt
         writer = Writer(Store(path))
         for number in range(60):
             writer.add(CALLS, call(number))
-        wait_for(lambda: writer.failing != "")
+        wait_until(lambda: writer.failing != "")
         for number in range(60, 160):
             writer.add(CALLS, call(number))
         assert writer.lost == 60
@@ -201,15 +194,15 @@ def test_a_full_disk_costs_nothing_that_memory_can_hold(small_disk: Path, monkey
     path = small_disk / "pinmill.sqlite"
     writer = Writer(Store(path))
     writer.add(CALLS, call(0))
-    wait_for(lambda: rows_in(path) == [0])
+    wait_until(lambda: rows_in(path) == [0])
     (small_disk / "filler").write_bytes(b"x" * 1_200_000)
     long = json.dumps("x" * 2000)
     for number in range(1, 401):
         writer.add(CALLS, call(number, output=long))
-    wait_for(lambda: "full" in writer.failing)
+    wait_until(lambda: "full" in writer.failing)
     assert "Make room on its disk, then try again" in writer.failing
     (small_disk / "filler").unlink()
-    wait_for(lambda: writer.failing == "")
+    wait_until(lambda: writer.failing == "")
     writer.close()
     assert (writer.lost, len(rows_in(path))) == (0, 401)
 
@@ -222,9 +215,9 @@ def test_a_damaged_store_never_raises_and_recovers_when_it_is_restored(
     path.write_text("this is no database, but long enough to be taken for one\n" * 20)
     writer = Writer(Store(path))
     writer.add(CALLS, call(0))
-    wait_for(lambda: "not a database" in writer.failing)
+    wait_until(lambda: "not a database" in writer.failing)
     path.unlink()
-    wait_for(lambda: writer.failing == "")
+    wait_until(lambda: writer.failing == "")
     writer.close()
     assert (rows_in(path), writer.lost) == ([0], 0)
 

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ from pinmill.board import Board
 from pinmill.cli import app, main
 from pinmill.runs import read_records
 from pinmill.terminal import format_metrics
+from waiting import wait_until
 
 OPTIONS = {  # every command and its options; a new one fails here until it is added, with a test of its own
     "run": {"--job", "--set", "--force", "--from", "--explain", "--model", "--run-id"},
@@ -410,16 +410,10 @@ def test_a_cell_that_raises_is_exit_4_and_named(told) -> None:
     assert "Traceback" not in done.stderr
 
 
-def wait_for(file, process) -> None:
-    while not file.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-
-
 def test_ctrl_c_is_exit_130_and_a_second_run_meanwhile_75(call, told) -> None:
     (told.root / "hold-train").touch()
     process = told.start("run", "small", "--force")
-    wait_for(told.root / "at-train", process)
+    wait_until((told.root / "at-train").exists, process=process)
     second = told.pinmill("run", "small", code=75)
     assert re.match(r"small: skipped \(run \S+\)\n", second.stdout)
     at_work = next(run for run in call(told, "runs", "small", "--json").json() if run["status"] == "running")

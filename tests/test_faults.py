@@ -6,14 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from conftest import Workplace
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 STAGES = ["01-prepare", "02-train", "03-evaluate", "04-model-card"]
 NAMES = ["prepare", "train", "evaluate", "model-card"]
 KINDS = ["data", "model", "metrics", "champion"]
-
-
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 90) -> None:
-    """Return as soon as `condition` is true; fail, saying `what` did not come, after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def did(record: dict) -> dict[str, str]:
@@ -69,8 +61,7 @@ def holding(place: Workplace, stage: str, *words: str, **environ: str) -> Iterat
     process = place.start("run", "small", *words, **environ)
     family = []
     try:
-        wait_for(f"{stage} at work", lambda: (at.is_file() and at.read_text()) or process.poll() is not None)
-        assert process.poll() is None, process.communicate()
+        wait_until(lambda: at.is_file() and at.read_text(), f"{stage} at work", process=process)
         (root / f"hold-{stage}").unlink()
         family = psutil.Process(process.pid).children(recursive=True)
         yield process, root / f"release-{last_run(place)['run']}"
@@ -267,7 +258,7 @@ def test_runner_killed_in_any_stage_is_interrupted_and_the_next_run_recovers(sma
         release.touch()
         if number < 3:
             refused = small.root / f"refused-{killed['run']}"
-            wait_for("the orphan's refusal", lambda: refused.is_file() and refused.read_text())
+            wait_until(lambda: refused.is_file() and refused.read_text(), "the orphan's refusal")
             said = f"RunError: run {killed['run']} does not hold the lock of small.train"
             assert refused.read_text().startswith(said)
         assert versions(small) == published
@@ -318,7 +309,7 @@ sys.meta_path.insert(0, Hook())
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = small_trained.start("run", "small", "--set", "power=2", PYTHONPATH=path)
     try:
-        wait_for("the page being rendered", lambda: witness.exists() or process.poll() is not None)
+        wait_until(witness.exists, "the page being rendered", process=process)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     finally:

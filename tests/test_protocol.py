@@ -15,6 +15,7 @@ from pinmill.protocol import BoundedProtocol
 from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -62,12 +63,7 @@ def connect(port: int) -> socket.socket:
 
 def wait_until_left(server: uvicorn.Server) -> None:
     """Return when the service holds no connection any more."""
-    gone = threading.Event()
-    for _ in range(300):
-        if not server.server_state.connections:
-            return
-        gone.wait(0.1)  # between two looks at the thing itself
-    pytest.fail(f"{len(server.server_state.connections)} connections are held")
+    wait_until(lambda: not server.server_state.connections, "the end of all connections", seconds=30)
 
 
 @pytest.mark.parametrize("sent", [BUNDLE * 50, STREAM, BUNDLE * 50 + b"GET"])

@@ -7,7 +7,6 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +22,7 @@ from pinmill.markdown import callout, escape, join, table
 from pinmill.page import Page, clean_cell, figure
 from pinmill.quarto import copy_page, disarm, disarm_prose, find_quarto, make_safe, render_quarto
 from playwright.sync_api import sync_playwright
+from waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "reports"
@@ -434,8 +434,7 @@ def test_after_the_timeout_everything_that_quarto_started_is_ended(stand_in, sit
     with pytest.raises(ReportError, match=r"^Quarto was not done after 5 seconds\. The pages were: index\."):
         render(stand_in, make_page("index"), site=site, timeout=5)
     pid, folder = (tmp_path / "child").read_text().split()
-    while not has_ended(int(pid)):
-        time.sleep(0.01)
+    wait_until(lambda: has_ended(int(pid)))
     assert (Path(folder).exists(), list(temporary.iterdir())) == (False, [])
 
 

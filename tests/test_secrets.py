@@ -7,12 +7,12 @@ import json
 import signal
 import sqlite3
 import subprocess
-import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 from pinmill.markdown import escape
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from conftest import Workplace
@@ -107,8 +107,7 @@ def test_secret_of_an_interrupted_run_is_nowhere(small: Workplace) -> None:
     small.edit("01-prepare", "numbers = [", f"{LEAKS}\nPath('shown').touch()\ntime.sleep(600)\nnumbers = [")
     process = small.start("run", "small", TOKEN=TOKEN)
     try:
-        while not (small.root / "shown").exists() and process.poll() is None:
-            time.sleep(0.05)
+        wait_until((small.root / "shown").exists, process=process)
         process.send_signal(signal.SIGTERM)
         out, said = process.communicate(timeout=60)
     finally:

@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 from pinmill.endpoint import ANNOTATION, Endpoint, braces, read_endpoints
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from conftest import Workplace
@@ -127,15 +127,13 @@ def free_port() -> int:
 
 def wait_for(port: int, process: subprocess.Popen) -> None:
     """Return when something listens on the port. Fails when the process has ended."""
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
-        assert process.poll() is None, "the gateway ended"
+
+    def listens() -> bool:
         with socket.socket() as client:
             client.settimeout(1)
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)  # between two looks at the thing itself
-    pytest.fail("the gateway does not listen")
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(listens, "the gateway", seconds=120, process=process)
 
 
 @pytest.fixture(scope="module")
