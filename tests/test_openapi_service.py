@@ -47,7 +47,7 @@ def service(
     server = start_service(workplace, "tiny")
     yield server, tokens, schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     assert server.stop() == 0, server.log.read_text()
-    assert "a defect of the gateway" not in server.log.read_text()
+    assert "a defect" not in server.log.read_text()
 
 
 def try_operation(service: tuple, who: str, name: str, mode: GenerationMode, *, most: int = EXAMPLES) -> Counter:
