@@ -94,13 +94,14 @@ def test_a_store_that_is_missing_or_broken_only_misses(path: Path, writer: Write
 
 
 def test_what_is_asked_while_the_store_answers_is_asked_together(path: Path, writer: Writer) -> None:
-    release, asked = threading.Event(), []
+    release, begun, asked = threading.Event(), threading.Event(), []
 
     class Slow(Cache):
         """A cache whose store takes its time for the first question."""
 
         def fetch(self, keys: Sequence[str]) -> dict[str, str]:
             asked.append(sorted(keys))
+            begun.set()
             release.wait(30)
             if "bad" in keys:
                 raise RuntimeError("whatever a store can do")
@@ -109,8 +110,7 @@ def test_what_is_asked_while_the_store_answers_is_asked_together(path: Path, wri
     async def ask() -> list[dict[str, str]]:
         lookups = Lookups(Slow(Store(path), "w", writer))
         first = asyncio.create_task(lookups.fetch(["a"]))
-        while not asked:
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(begun.wait, 20)
         others = [asyncio.create_task(lookups.fetch(keys)) for keys in (["b"], ["c", "unknown"])]
         await asyncio.sleep(0)
         release.set()

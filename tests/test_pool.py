@@ -32,14 +32,14 @@ class Kernel:
 
 
 class Played(Link):
-    """A link without sockets; what is sent is kept."""
+    """A link without sockets; what is sent can be had in order."""
 
     def __init__(self, pool: Pool, kernel: Kernel) -> None:
         super().__init__(kernel, pool.context, pool.take, pool.hear)
-        self.sent: list[list[bytes]] = []
+        self.sent: asyncio.Queue[list[bytes]] = asyncio.Queue()
 
     def send(self, frames: list[bytes]) -> None:
-        self.sent.append(frames)
+        self.sent.put_nowait(frames)
 
     def close(self) -> None:
         pass
@@ -86,16 +86,14 @@ def test_a_version_that_a_kernel_let_go_of_is_loaded_again_beside_its_work(make)
         pool.links.append(link)
         for version, held in (("a", ["a"]), ("b", ["a", "b"]), ("c", ["b", "c"])):
             loading = asyncio.create_task(pool.load(version))
-            while not link.sent or link.sent[-1] != [b"load", b"", version.encode()]:
-                await asyncio.sleep(0)
+            assert await asyncio.wait_for(link.sent.get(), 20) == [b"load", b"", version.encode()]
             pool.hear(link, "loaded", {"version": version, "problem": "", "held": held})
             await loading
         assert [pool.holds(version) for version in "abc"] == [False, True, True]
         await pool.load("c")
-        assert len(link.sent) == 3  # it is there
+        assert link.sent.empty()  # it is there
         loading = asyncio.create_task(pool.load("a"))
-        while len(link.sent) == 3:
-            await asyncio.sleep(0)
+        assert await asyncio.wait_for(link.sent.get(), 20) == [b"load", b"", b"a"]
         pool.hear(link, "loaded", {"version": "a", "problem": "a is damaged", "held": ["c"]})
         with pytest.raises(RunError, match="a is damaged"):
             await loading
