@@ -11,7 +11,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, ClassVar
@@ -21,6 +20,7 @@ import pytest
 from pinmill import __version__
 from pinmill.errors import ParameterError, ProjectError
 from pinmill.production import render_docker, render_nginx, render_systemd, write_files
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -133,6 +133,12 @@ class Nginx:
         return {log.name: log.read_text() for log in self.folder.glob("*.log")}
 
 
+def is_open(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def run_nginx(folder: Path, upstream: int, find_program: Callable[[str, str], str]) -> Iterator[Nginx]:
     """nginx by hand, with our file as it is written but for the ports it listens on and the folder of its logs."""
@@ -155,11 +161,7 @@ def run_nginx(folder: Path, upstream: int, find_program: Callable[[str, str], st
     assert "[warn]" not in tested.stderr, tested.stderr
     process = subprocess.Popen(command)
     try:
-        until = time.monotonic() + 20
-        while time.monotonic() < until and process.poll() is None:
-            with socket.socket() as tried:
-                if tried.connect_ex(("127.0.0.1", tls)) == 0:
-                    break
+        wait_until(lambda: is_open(tls), "nginx", seconds=20, process=process)
         yield Nginx(folder, plain, tls)
     finally:
         process.terminate()
