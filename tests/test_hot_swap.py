@@ -70,7 +70,7 @@ def serves(server: Server, version: str) -> bool:
 
 
 def delay(answers: list[Answer], decision: dict) -> float:
-    """Seconds from a decision to the first answer by the version that it chose, and to the last by another."""
+    """Seconds from a decision to the first answer by the version that it chose, of those asked for after it."""
     when = datetime.fromisoformat(decision["when"]).timestamp()
     first = next(answer.answered for answer in answers if answer.asked > when and answer.version == decision["version"])
     return first - when
