@@ -21,9 +21,10 @@ from pinmill.lock import read_holder
 from pinmill.models import find_model, list_models
 from pinmill.plan import make_plan
 from pinmill.problem import Problem
-from pinmill.project import Project
+from pinmill.project import COMMAND, Project
 from pinmill.runs import RUN_ID, make_run_id, read_record
 from pinmill.version import now_utc
+from pinmill.visit import ANONYMOUS
 
 if TYPE_CHECKING:
     from pinmill.service import Response, Service
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
 Caller = Mapping[str, str] | None
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
-ANONYMOUS = "anonymous"  # who asks where there are no tokens
 FIXED = ("source", "query", "run")  # parameters that say what this machine reads and executes: not for callers
 OF_KERNEL = ("JPY_", "MPLBACKEND", "PINMILL_WARM", "OMP_NUM_", "OPENBLAS_NUM_", "MKL_NUM_")  # not for what it starts
-COMMAND = (sys.executable, "-P", "-c", "from pinmill.cli import main; main()")  # pinmill, of this interpreter
 TOLD = """run workflow job status started ended candidate champion_before champion_after reasons outcome error
 warnings"""  # of a run's record
 STAGE = ("stage", "status", "seconds")  # of a stage's
@@ -139,8 +138,7 @@ def move_champion(project: Project, workflow: str, request: str, caller: Caller)
         raise Problem(409, tell_gate(model))
     try:
         if goes_back:
-            to = model.get("version")
-            moved = champion.rollback(project.board, workflow, to=to, when=now_utc(), **signed)
+            moved = champion.rollback(project.board, workflow, to=model.get("version"), when=now_utc(), **signed)
         else:
             moved = promote_model(project, workflow, model, override=asked.override, **signed)
     except PinmillError as error:
@@ -213,7 +211,7 @@ def read_assignments(values: Mapping[str, Any]) -> list[str]:
 
 
 def log_file(project: Project, run: str) -> Path:
-    """Where a run that was started by a request leaves what it says."""
+    """Where a run or a report that a request started leaves what it says."""
     return project.outputs / "logs" / f"{run}.log"
 
 
@@ -226,11 +224,11 @@ def spawn_run(project: Project, words: list[str]) -> str:
 
 def spawn(project: Project, words: list[str], *, log: Path) -> None:
     """Start `pinmill WORDS` as a process that outlives this one and writes to `log`. Raises Problem (503)."""
-    log.parent.mkdir(parents=True, exist_ok=True)
     environ = {name: value for name, value in os.environ.items() if not name.startswith(OF_KERNEL)}
-    with log.open("xb") as output:
-        fcntl.flock(output, fcntl.LOCK_EX)  # shared with the process, so it is held until that has ended, however
-        try:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("xb") as output:
+            fcntl.flock(output, fcntl.LOCK_EX)  # shared with the process, so it is held until that has ended, however
             process = subprocess.Popen(
                 [*COMMAND, *words],
                 cwd=project.root,
@@ -240,8 +238,8 @@ def spawn(project: Project, words: list[str], *, log: Path) -> None:
                 stderr=output,
                 start_new_session=True,
             )
-        except OSError as error:
-            raise Problem(503, f"`pinmill {words[0]}` could not be started: {error.strerror}") from None
+    except OSError as error:
+        raise Problem(503, f"`pinmill {words[0]}` could not be started: {error.strerror}") from None
     threading.Thread(target=process.wait, name=log.stem, daemon=True).start()  # or it stays as a zombie
 
 

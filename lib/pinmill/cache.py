@@ -84,7 +84,7 @@ class Lookups:
         self._work = None
 
 
-def make_key(version: str, cell_hash: str, args: Mapping[str, Sequence[str]], canonical: str) -> str:
-    """The key of one row's prediction: 64 hex digits, the same only for the same model, cell, arguments and row."""
-    said = f"{version}\n{cell_hash}\n{sorted(args.items())}\n{canonical}"  # only the last can hold an end of line
+def make_key(version: str, code: str, args: Mapping[str, Sequence[str]], canonical: str) -> str:
+    """The key of one row's prediction: 64 hex digits, the same only for the same model, code, arguments and row."""
+    said = f"{version}\n{code}\n{sorted(args.items())}\n{canonical}"  # only the last can hold an end of line
     return hashlib.sha256(said.encode()).hexdigest()

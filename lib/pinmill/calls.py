@@ -18,6 +18,8 @@ import sqlalchemy as sql
 
 from pinmill.errors import StoreError
 from pinmill.store import BEGIN, CALLS, Store, stamp
+from pinmill.version import now_utc
+from pinmill.visit import Visit
 
 EVERY = 0.2  # seconds from flush to flush: with two flushes beside it, less than half a second can be lost to a kill
 RETRY = 1.0  # seconds to wait after a flush that failed
@@ -125,13 +127,13 @@ def write_rows(store: Store, rows: Sequence[Row], rest: Callable[[], object] = l
 def _try_insert(connection: sql.Connection, row: Row) -> bool:
     try:
         with connection.begin_nested():
-            _insert(connection, [row], lambda: None)
+            _insert(connection, [row])
         return True
     except REFUSED:
         return False
 
 
-def _insert(connection: sql.Connection, rows: Sequence[Row], rest: Callable[[], object]) -> None:
+def _insert(connection: sql.Connection, rows: Sequence[Row], rest: Callable[[], object] = lambda: None) -> None:
     of: dict[sql.Table, list[Mapping[str, Any]]] = {}
     for table, row in rows:
         of.setdefault(table, []).append(row)
@@ -156,6 +158,19 @@ def _statement(table: sql.Table, n: int, dialect: str) -> str:
     row = f"({', '.join(['?' if dialect == 'sqlite' else '%s'] * len(_columns(table)))})"
     known = " ON CONFLICT DO NOTHING" if dialect in BEGIN else ""
     return f"INSERT INTO {table.name} ({names}) VALUES {', '.join([row] * n)}{known}"
+
+
+def describe_call(visit: Visit, workflow: str) -> dict[str, Any]:
+    """What the log says of a call, whatever came of it."""
+    return {
+        "workflow": workflow,
+        "time": stamp(now_utc()),
+        "version": visit.version,
+        "endpoint": visit.endpoint,
+        "caller": visit.caller.name,
+        "milliseconds": round(1000 * (time.perf_counter() - visit.started), 3),
+        "request": visit.id,
+    }
 
 
 def read_calls(

@@ -116,14 +116,10 @@ def upload(
     Example: pinmill upload docstrings model.skops --note "trained on the cluster" --evaluate
     """
     from pinmill.actions import start_evaluation
-    from pinmill.tokens import write_audit
     from pinmill.upload import write_candidate
 
     project, by = open_project(), by or getpass.getuser()
-    said = {"who": by, "what": "uploaded", "workflow": workflow, "when": now_utc()}
-    with project.store.writing() as connection:  # both, or neither
-        pin = write_candidate(project, workflow, file.read_bytes(), by=by, note=note)
-        write_audit(connection, detail=f"{pin.version}{': ' * bool(note)}{note}", **said)
+    pin = write_candidate(project, workflow, file.read_bytes(), by=by, note=note)
     started = start_evaluation(project, workflow, pin.version) if evaluate else {}
     if as_json:
         print_json({"version": pin.version, **started})

@@ -22,6 +22,7 @@ app = typer.Typer()
 GRACE = 30  # s that requests which were accepted have to be answered when the service is ended
 BACKLOG = 2048  # connections that may wait to be taken
 FILES = 65_536  # that may be open: connections, and what the kernels and the store need
+OPEN = "there are no tokens: anybody on this machine may do everything, nobody else anything"
 KEEP_ALIVE = 75  # s that an idle connection stays open: longer than a proxy in front keeps its own
 
 
@@ -61,17 +62,15 @@ def serve(
         ends.callback(kernel.stop)
         from pinmill.gateway import Gateway, Options
         from pinmill.secret import scrub
-        from pinmill.tokens import read_tokens
 
-        is_open = read_tokens(project.store).empty
+        options = Options(kernels, deadline, max_body, max_rows, rate=rate, cache=cache, allow_get=allow_get)
+        gateway = Gateway(project, plan, options)
+        is_open = gateway.door.tokens.empty
         if is_open and host not in LOOPBACK:
             advice = "Make one first: pinmill token create NAME --role scorer"
             raise ParameterError(f"--host {host}: without tokens only this machine is served. {advice}")
         listening = open_socket(host, port)
-        options = Options(kernels, deadline, max_body, max_rows, rate=rate, cache=cache, allow_get=allow_get)
-        gateway = Gateway(project, plan, options)
-        whom = "there are no tokens: anybody on this machine may do everything, nobody else anything"
-        whom = whom if is_open else "with tokens"
+        whom = OPEN if is_open else "with tokens"
         print(f"{workflow}: http://{show_host(host)}:{listening.getsockname()[1]} ({whom})", flush=True)
         server = make_server(gateway, trusted_proxy or [])
         gateway.pool.ahead.append(kernel)
@@ -103,9 +102,10 @@ def show_host(host: str) -> str:
 
 def allow_files() -> None:
     """Have as many files and connections open as this user may: usual are 1,024, which callers could use up."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    if resource.RLIM_INFINITY != now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def handle_signals(act: Callable[..., None]) -> None:

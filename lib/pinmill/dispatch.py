@@ -54,7 +54,8 @@ class Wire(Protocol):
     in_flight: "OrderedDict[bytes, Batch]"
     busy_since: float
 
-    def send(self, frames: list[bytes]) -> None: ...
+    def send(self, frames: list[bytes]) -> None:
+        """Hand frames over to the kernel."""
 
 
 @dataclass(eq=False)
@@ -73,7 +74,6 @@ class Dispatcher:
     numbers: Any = field(default_factory=count)
 
     def ask_rows(self, name: bytes, args: bytes, rows: Sequence[str]) -> "list[asyncio.Future[list[bytes]]]":
-        """Hand frames over to the kernel."""
         """Ask a row-wise cell for the items of rows: a future for each part of at most `size` rows."""
         self.check_room(len(rows))
         if len(rows) <= self.size:
@@ -176,7 +176,7 @@ class Dispatcher:
     def keep_pace(self, seconds: float) -> None:
         """Have batches take no longer than LONGEST, going by the seconds that a row took."""
         self.pace += (seconds - self.pace) / 8
-        self.size = max(1, min(BATCH, int(LONGEST / max(self.pace, LONGEST / BATCH))))
+        self.size = max(1, int(LONGEST / max(self.pace, LONGEST / BATCH)))
 
     def lose(self, wire: Wire) -> None:
         """Answer for a kernel that is gone: rows are tried once more, each alone; all else is told."""

@@ -49,12 +49,17 @@ class Door:
 
     def admit(self, caller: Caller, needed: str) -> None:
         """Raises Problem: 401 without a token, 403 with too small a role, 429 for too many requests."""
-        if not allows(caller.role, needed):
-            if not caller.role:
-                raise self.challenge("this needs a token")
-            raise Problem(403, f"this needs the role {needed}; the token {caller.name} has the role {caller.role}")
+        self.check_role(caller, needed)
         if self.rate:
             self.take_turn(caller.name or caller.address)
+
+    def check_role(self, caller: Caller, needed: str) -> None:
+        """Raises Problem: 401 without a token, 403 with too small a role."""
+        if allows(caller.role, needed):
+            return
+        if not caller.role:
+            raise self.challenge("this needs a token")
+        raise Problem(403, f"this needs the role {needed}; the token {caller.name} has the role {caller.role}")
 
     def take_turn(self, name: str) -> None:
         """Count a request of a token, or of an address without one: a bucket of a minute's worth that fills evenly."""

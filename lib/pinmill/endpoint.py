@@ -10,9 +10,8 @@ from typing import Any
 
 from pinmill.errors import ProjectError, describe_problems, did_you_mean
 from pinmill.notebook import read_cells, read_tags
+from pinmill.visit import WHO
 
-ROLES = ("scorer", "annotator", "modeller", "admin")  # each may do what those before it may
-WHO = ("any", *ROLES)  # may ask
 SHAPES = ("one", "vetiver")
 ANNOTATION = re.compile(  # after nothing but comments: a cell with one above its annotation is an endpoint, too
     r"(?:[ \t]*(?:#.*)?\n)*?#[ \t]+(?P<info>ResponseInfo[ \t]+)?(?P<method>GET|PUT|POST|DELETE)[ \t]+(?P<path>/\S*)"

@@ -5,7 +5,6 @@ What scores rows is answered at once; the notebook's other cells, and what is th
 
 import asyncio
 import gc
-import hashlib
 import json
 import secrets
 import signal
@@ -23,9 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 
-from pinmill import __version__
 from pinmill.cache import Cache, Lookups
-from pinmill.calls import PAGE, Writer, read_calls, stream_calls
+from pinmill.calls import PAGE, Writer, describe_call, read_calls, stream_calls
 from pinmill.dispatch import Dispatcher
 from pinmill.door import Door
 from pinmill.endpoint import Endpoint, add_get, read_endpoints
@@ -34,7 +32,7 @@ from pinmill.intake import receive
 from pinmill.openapi import docs_routes, write_openapi
 from pinmill.plan import Plan
 from pinmill.pool import Pool
-from pinmill.problem import BROKEN, MEDIA_TYPE, Problem
+from pinmill.problem import BROKEN, MEDIA_TYPE, NOT_HERE, Problem
 from pinmill.project import Project
 from pinmill.reply import ask_cell
 from pinmill.scoring import Limits, Scoring
@@ -87,7 +85,7 @@ class Gateway:
         self.hidden = hidden_values(find_secrets(dict(plan.values)), project.settings)
         self.say = partial(say, self.hidden)
         read = read_endpoints(stage.path)
-        self.endpoints = add_get(read[0])
+        self.endpoints = [e for e in add_get(read[0]) if options.allow_get or e.method != "GET" or not e.shape]
         self.dispatcher = Dispatcher(options.seconds, options.waiting, self.report)
         seed = make_seed(project.root, project.settings, plan.workflow, stage.path, read)
         self.pool = Pool(seed, options.kernels, self.dispatcher, self.say)
@@ -109,19 +107,13 @@ class Gateway:
         limits = Limits(self.options.body, self.options.rows)
         cached = (self.cache, Lookups(self.cache) if self.cache else None)
         shared = (limits, self.models, self.dispatcher, self.traffic, self.writer, *cached, self.workflow)
-        log_inputs = bool(self.plan.values.get("log_inputs"))
+        values = {name: self.plan.values[name] for name in self.plan.stages[0].declarations}
+        hash_code, log_inputs = self.pool.seed.hash_code, bool(values.get("log_inputs"))
         return [
-            ((each.method, each.path), Scoring(each, cell, self.hash_code(cell), *shared, log_inputs))
+            ((each.method, each.path), Scoring(each, cell, hash_code(cell, values), *shared, log_inputs))
             for each in self.endpoints
             if (cell := each if each.row_wise else by_path.get(each.of))
         ]
-
-    def hash_code(self, cell: Endpoint) -> str:
-        """Identity of what an item depends on beside model and row: the notebook, its parameters, and Pinmill."""
-        stage = self.plan.stages[0]
-        values = {name: str(self.plan.values[name]) for name in stage.declarations}
-        parts = [cell.hash, *self.pool.seed.sources, json.dumps(values, sort_keys=True), __version__]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def list_routes(self) -> list[Route]:
         """All else: the notebook's other cells and the gateway's own endpoints."""
@@ -141,14 +133,13 @@ class Gateway:
             raise ProjectError(f"{said}. Take another path.")
         routes = [Route(e.path, self.guard(e.name, e.role, partial(self.ask, e)), methods=[e.method]) for e in cells]
         routes += [Route(p, self.guard(f"{m} {p}", role, act), methods=[m]) for m, p, role, act in own]
-        scoring = [Route(p, self.guard(f"{m} {p}", "any", self.refuse_get), methods=[m]) for m, p in self.rows]
-        return scoring + routes + docs  # those of `scoring` are asked only where GET is off
+        rows = [Route(path, self.ping, methods=[method]) for method, path in self.rows]  # answered before this
+        return rows + routes + docs
 
     def list_methods(self, path: str) -> str:
         """What may be done at an address, as the header Allow says it."""
         found = {method for route in self.router.routes if route.path_regex.match(path) for method in route.methods}
-        is_off = ("GET", path) in self.rows and not self.options.allow_get
-        return ", ".join(sorted(found - ({"GET", "HEAD"} if is_off else set())))
+        return ", ".join(sorted(found))
 
     def guard(self, name: str, role: str, act: Callable[..., Awaitable[Response]]) -> Callable[..., Any]:
         """`act` for those who may."""
@@ -173,11 +164,11 @@ class Gateway:
         nobody = Caller("", "", scope["client"][0] if scope["client"] else "")
         visit = Visit(scope, receive, f"{self.prefix}{next(self.numbers):x}", headers, started, nobody)
         try:
-            visit.read_options()  # which refuses a token in the address, whatever is there
+            visit.options = visit.read_options()  # which refuses a token in the address, whatever is there
             visit.caller = self.door.identify(visit, nobody)
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             scoring = self.rows.get((method, scope["path"]))
-            if scoring is None or (method == "GET" and not self.options.allow_get):
+            if scoring is None:
                 await self.route(visit, send)
                 return
             visit.endpoint = scoring.endpoint.name
@@ -187,15 +178,7 @@ class Gateway:
         except Problem as problem:
             await self.send_problem(visit, send, problem)
         except HTTPException as error:
-            told = {
-                404: "there is nothing at this address; /docs lists what there is",
-                405: "this address does not take that method",
-            }
-            detail, about = told.get(error.status_code, str(error.detail)), dict(error.headers or {})
-            if error.status_code == 405:  # Starlette names the methods of one route only
-                about["Allow"] = self.list_methods(scope["path"])
-            problem = Problem(error.status_code, detail, headers=about)
-            await self.send_problem(visit, send, problem)
+            await self.send_problem(visit, send, self.explain(error, method, scope["path"]))
         except (PinmillError, OSError) as error:  # of the store or the board
             await self.send_problem(visit, send, Problem(503, BROKEN, why=str(error)))
         except Exception as error:
@@ -226,6 +209,16 @@ class Gateway:
         if not visit.logged:
             self.log(visit, problem.status)
         await self.send(visit, send, problem.status, ((b"content-type", MEDIA_TYPE.encode()), *headers), body)
+
+    def explain(self, error: HTTPException, method: str, path: str) -> Problem:
+        """What Starlette found wrong with a request, in our words."""
+        status, headers = error.status_code, dict(error.headers or {})
+        detail = NOT_HERE.get(status, str(error.detail))
+        if status == 405:
+            headers["Allow"] = self.list_methods(path)  # Starlette names the methods of one route only
+            posted = self.rows.get(("POST", path))
+            detail = NO_GET if method == "GET" and posted and posted.endpoint.shape == "one" else detail
+        return Problem(status, detail, headers=headers)
 
     async def route(self, visit: Visit, send: Send) -> None:
         """Answer through Starlette."""
@@ -264,11 +257,8 @@ class Gateway:
         """Have a call that scored nothing written to the call log, unless it is anybody's."""
         if not (visit.endpoint and visit.caller.role):
             return
-        row = dict.fromkeys(("input", "output")) | {"input_hash": "", "cached": False, "row": 0}
-        took = round(1000 * (time.perf_counter() - visit.started), 3)
-        about = {"workflow": self.workflow, "time": stamp(now_utc()), "version": visit.version, "milliseconds": took}
-        said = {"endpoint": visit.endpoint, "caller": visit.caller.name, "status": status, "request": visit.id}
-        self.writer.add(CALLS, row | about | said)
+        row = dict.fromkeys(("input", "output")) | {"input_hash": "", "cached": False, "row": 0, "status": status}
+        self.writer.add(CALLS, row | describe_call(visit, self.workflow))
 
     # The gateway's own endpoints
 
@@ -284,28 +274,19 @@ class Gateway:
         refused = {"refused": why} if self.models.refused else {}
         return JSONResponse({"status": "ready", "version": served.version, **refused})
 
-    async def refuse_get(self, visit: Visit, request: Request) -> Response:
-        """GET for a row is off, and why."""
-        raise Problem(405, NO_GET, headers={"Allow": self.list_methods(request.url.path)})
-
     async def openapi(self, visit: Visit, request: Request) -> Response:
         """The document of all endpoints; with the model's own examples for those who may score."""
         served = self.models.current
         prototype = served.facts["prototype"] if served else {}
         version = served.version if served else "none"
-        endpoints = [
-            e
-            for e in self.endpoints
-            if self.options.allow_get or (e.method, e.path) not in self.rows or e.method != "GET"
-        ]
         about = {"workflow": self.workflow, "version": version, "title": self.plan.title}
         is_known = allows(visit.caller.role, "scorer")
-        return JSONResponse(write_openapi(endpoints, prototype=prototype, **about, show_examples=is_known))
+        return JSONResponse(write_openapi(self.endpoints, prototype=prototype, **about, show_examples=is_known))
 
     async def metrics(self, visit: Visit, request: Request) -> Response:
         """For this machine itself, and for admins."""
         if visit.caller.address not in LOOPBACK:
-            self.door.admit(visit.caller, "admin")
+            self.door.check_role(visit.caller, "admin")
         return Response(self.traffic.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def read_gauges(self) -> Mapping[str, tuple[str, float]]:
@@ -323,7 +304,7 @@ class Gateway:
 
     async def recent_log(self, visit: Visit, request: Request) -> Response:
         """One's own calls, of an admin all, oldest first."""
-        since = read_since(visit.read_options())
+        since = read_since(visit.options)
         caller = None if visit.caller.role == "admin" else visit.caller.name
         read = partial(read_calls, self.project.store, self.workflow, caller=caller, since=since, limit=PAGE)
         first = await asyncio.to_thread(read)

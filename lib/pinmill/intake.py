@@ -5,9 +5,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from pinmill.actions import ANONYMOUS, COMMAND
 from pinmill.problem import BROKEN, Problem
-from pinmill.visit import Visit
+from pinmill.project import COMMAND
+from pinmill.visit import ANONYMOUS, Visit
 
 MOST_UPLOAD = 256_000_000  # bytes of a model
 UPLOAD_SECONDS = 300  # to check one
@@ -18,7 +18,7 @@ async def receive(visit: Visit, root: Path, workflow: str) -> str:
 
     Raises Problem: 422 for one that does not fit, 503 where it cannot be kept, and what the body itself can be.
     """
-    words = ["--by", visit.caller.name or ANONYMOUS, "--note", *visit.read_options().get("note", [""])[-1:]]
+    words = ["--by", visit.caller.name or ANONYMOUS, "--note", *visit.options.get("note", [""])[-1:]]
     with tempfile.TemporaryDirectory(prefix="pinmill-upload-") as folder:
         file = Path(folder) / "model.skops"
         with file.open("wb") as target:

@@ -35,7 +35,7 @@ WHY = {
     413: "The body is too large, or has too many rows.",
     415: "The body has another media type than the one expected.",
     422: "The body does not fit: `errors` names each row and field.",
-    429: "Too many requests with this token: wait as long as `Retry-After` says.",
+    429: "Too many requests with this token, or from this address: wait as long as `Retry-After` says.",
     431: "The request line and headers are too large.",
     500: "The cell or the model failed.",
     503: "Not now: no champion can be served, or too much waits.",

@@ -10,6 +10,12 @@ MEDIA_TYPE = "application/problem+json"
 BROKEN = "The store or the board cannot be read or written now. Try again in a moment."
 
 
+NOT_HERE = {
+    404: "there is nothing at this address; /docs lists what there is",
+    405: "this address does not take that method",
+}
+
+
 class Problem(PinmillError):
     """An answer that is not what was asked for; `errors` names each violation, as {row, field, problem}."""
 

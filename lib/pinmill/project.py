@@ -1,6 +1,7 @@
 """The project a command or notebook works in: its root, its folders, its plain settings."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,8 @@ from pinmill.source import local_path
 
 if TYPE_CHECKING:
     from pinmill.store import Store
+
+COMMAND = (sys.executable, "-P", "-c", "from pinmill.cli import main; main()")  # pinmill, of this interpreter
 
 
 def find_root(start: Path, environ: Mapping[str, str]) -> Path:

@@ -26,9 +26,8 @@ async def ask_cell(
     """
     visit.version = models.current.version if models.current else ""
     body = limit_depth(await visit.read_json(most)) if request.method in ("POST", "PUT") else None
-    given = {"body": body, "args": visit.read_options(), "path": request.path_params, "headers": {}}
-    asked = dispatcher.ask_cell(endpoint.name.encode(), json.dumps(given).encode(), visit.caller.as_json())
-    found = await asked
+    given = {"body": body, "args": visit.options, "path": request.path_params, "headers": {}}
+    found = await dispatcher.ask_cell(endpoint.name.encode(), json.dumps(given).encode(), visit.caller.as_json())
     if found is None:
         raise Problem(500, "The cell behind this failed. Its log has the line; run it in JupyterLab.")
     answer, info, version = found

@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from pinmill.cache import Cache, Lookups, make_key
-from pinmill.calls import Writer
+from pinmill.calls import Writer, describe_call
 from pinmill.dispatch import Dispatcher
 from pinmill.endpoint import Endpoint
 from pinmill.errors import did_you_mean
@@ -93,12 +91,12 @@ class Scoring:
 
     async def answer(self, visit: Visit) -> bytes:
         """The body of the answer. Raises Problem."""
-        options = read_options(visit.read_options(), self.cell.args) if visit.scope["query_string"] else PLAIN
+        options = read_options(visit.options, self.cell.args)
         return await self.score(visit, options, await visit.read_json(self.limits.body))
 
     async def answer_get(self, visit: Visit) -> bytes:
         """The same for an input in the address."""
-        given = visit.read_options()
+        given = dict(visit.options)
         inputs = given.pop("input", [])
         if len(inputs) != 1:
             raise Problem(422, "GET needs one ?input=, a text or a JSON object")
@@ -182,14 +180,10 @@ class Scoring:
 
     def shape(self, served: Served, options: Options, rows: list[str], items: list[bytes], cached: list[bool]) -> bytes:
         """The body of the answer. Raises Problem (500) for a failed row where the shape has no place for that."""
-        if self.endpoint.shape:
-            failed = [
-                {"row": n, "field": "", "problem": "could not be scored"} for n, i in enumerate(items) if not is_good(i)
-            ]
-            if failed:
-                raise Problem(
-                    500, "The model could not score " + ("this row." if len(rows) == 1 else "some rows."), errors=failed
-                )
+        if self.endpoint.shape and (failed := [n for n, item in enumerate(items) if not is_good(item)]):
+            errors = [{"row": n, "field": "", "problem": "could not be scored"} for n in failed]
+            what = "this row" if len(rows) == 1 else "some rows"
+            raise Problem(500, f"The model could not score {what}.", errors=errors)
         if self.endpoint.shape == "vetiver":
             parsed = [json.loads(item) for item in items]
             told = [each.get("label", each.get("value")) if isinstance(each, dict) else each for each in parsed]
@@ -202,24 +196,17 @@ class Scoring:
 
     def log(self, visit: Visit, canonicals: list[str], rows: list[str], items: list[bytes], cached: list[bool]) -> None:
         """Have each row written to the call log."""
-        now = datetime.now(UTC).isoformat(timespec="microseconds")
-        took = round(1000 * (time.perf_counter() - visit.started), 3)
+        about = describe_call(visit, self.workflow)
         for place, (canonical, item) in enumerate(zip(canonicals, items, strict=True)):
             self.writer.add(
                 CALLS,
                 {
-                    "workflow": self.workflow,
-                    "time": now,
-                    "version": visit.version,
-                    "endpoint": self.endpoint.name,
-                    "caller": visit.caller.name,
+                    **about,
                     "input_hash": hash_input(canonical),
                     "status": 200 if is_good(item) else 500,
                     "input": rows[place] if self.log_inputs else None,
                     "output": item.decode() if is_good(item) else None,
-                    "milliseconds": took,
                     "cached": cached[place],
-                    "request": visit.id,
                     "row": place,
                 },
             )

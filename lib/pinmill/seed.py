@@ -1,5 +1,7 @@
 """What every kernel of a service begins with: the notebook's other cells, run once, and the loop that answers."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any
 
 from jupyter_client.blocking import BlockingKernelClient
 
+from pinmill import __version__
 from pinmill.cell import INJECTED
 from pinmill.endpoint import Endpoint
 from pinmill.errors import RunError
@@ -35,6 +38,11 @@ class Seed:
     sources: tuple[str, ...]  # of the cells that are no endpoints, the injected parameters among them
     endpoints: tuple[Endpoint, ...]
 
+    def hash_code(self, cell: Endpoint, values: Mapping[str, Any]) -> str:
+        """Identity of what an item depends on beside model and row: the notebook, its parameters, and Pinmill."""
+        given = json.dumps({name: str(value) for name, value in values.items()}, sort_keys=True)
+        return hashlib.sha256("\0".join([cell.hash, *self.sources, given, __version__]).encode()).hexdigest()
+
 
 def make_seed(root: Path, settings: Mapping[str, str], workflow: str, notebook: Path, read: Any) -> Seed:
     """The seed of a notebook; `read` is what read_endpoints gives for it."""
@@ -57,8 +65,7 @@ def seed_kernel(kernel: Kernel, seed: Seed, seconds: float) -> None:
 
     Raises RunError.
     """
-    client = BlockingKernelClient()
-    client.load_connection_file(str(kernel.folder / "connection.json"))
+    client = kernel.manager.blocking_client()
     client.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
     try:
         for source in seed.sources:

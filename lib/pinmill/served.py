@@ -10,7 +10,7 @@ from typing import Any
 
 from pinmill.board import Board
 from pinmill.champion import Champion, read_champion
-from pinmill.errors import IntegrityError, PinmillError, PinNotFoundError, RunError
+from pinmill.errors import IntegrityError, PinmillError, PinNotFoundError
 from pinmill.pool import Pool
 from pinmill.problem import Problem
 from pinmill.rows import make_checker
@@ -129,7 +129,7 @@ class Models:
                     await self.pool.load(served.version)
         except PinNotFoundError as error:
             raise Problem(404, str(error)) from None
-        except (PinmillError, RunError) as error:
+        except PinmillError as error:
             raise Problem(503, f"version {given} cannot be served: {error}") from None
         self._others[served.version] = served
         self._others.move_to_end(served.version)

@@ -12,11 +12,11 @@ from typing import Any
 import sqlalchemy as sql
 
 from pinmill.champion import Champion, read_history
-from pinmill.endpoint import ROLES
 from pinmill.errors import ParameterError, PinmillError, describe_problems, did_you_mean
 from pinmill.pin import check_name
 from pinmill.project import Project
 from pinmill.store import AUDIT, TOKENS, Store, stamp
+from pinmill.visit import ROLES
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 LIFE = re.compile(r"([0-9]{1,5})([dh])")

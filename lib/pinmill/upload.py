@@ -15,6 +15,7 @@ from pinmill.champion import read_champion
 from pinmill.errors import IntegrityError, ModelError, describe_problems
 from pinmill.project import Project
 from pinmill.runs import UPLOAD, make_run_id
+from pinmill.tokens import write_audit
 from pinmill.version import now_utc
 
 if TYPE_CHECKING:
@@ -28,13 +29,27 @@ TELLING = 8  # features for each class, as 02-train keeps them
 def write_candidate(project: Project, workflow: str, data: bytes, *, by: str, note: str, trained_on: str = "") -> Pin:
     """Keep a skops file as the next version of the pin W-model; only the gate, or a person, makes it the champion.
 
-    `by` says who sent it, `note` what it is, `trained_on` which version of the pin W-data, if that is known. Types and
-    size are checked before anything is loaded. Raises ModelError with all that is wrong, also where no model is there
-    to compare with, and PinNotFoundError for unknown data.
+    `by` says who sent it, `note` what it is, `trained_on` which version of the pin W-data, if that is known. It is
+    checked as `check_candidate` says, and kept only if the audit list can be written, too. Raises StoreError as well.
+    """
+    kept = check_candidate(project.board, workflow, data, by=by, note=note, trained_on=trained_on)
+    said = {"who": by, "what": "uploaded", "workflow": workflow, "when": now_utc()}
+    with project.store.writing() as connection:
+        pin = project.board.write_file(f"{workflow}-model", **kept)
+        write_audit(connection, detail=f"{pin.version}{': ' * bool(note)}{note}", **said)
+    return pin
+
+
+def check_candidate(
+    board: Board, workflow: str, data: bytes, *, by: str, note: str, trained_on: str = ""
+) -> dict[str, Any]:
+    """What is to be kept of a skops file, as `Board.write_file` takes it; it takes seconds, and changes nothing.
+
+    Types and size are checked before anything is loaded. Raises ModelError with all that is wrong, also where no model
+    is there to compare with, and PinNotFoundError for unknown data.
     """
     from pinmill.model import load_model, save_model
 
-    board = project.board
     wanted = find_reference(board, workflow).facts
     trained = board.pin(f"{workflow}-data", trained_on) if trained_on else None
     kept = save_model(load_model(data, max_bytes=MAX_BYTES))
@@ -47,16 +62,14 @@ def write_candidate(project: Project, workflow: str, data: bytes, *, by: str, no
     said = f"uploaded by {by}{f' ({note})' if note else ''}"
     unknown = dict.fromkeys(("seed", "git", "lock", "code"))
     lineage = {"run": f"{UPLOAD}{make_run_id(now_utc())}", "stage": "upload", "inputs": given, "by": by, "note": note}
-    return board.write_file(
-        f"{workflow}-model",
-        kept,
-        file_name="model.skops",
-        facts=describe_upload(
-            model, wanted, said=said + "; on which rows it was trained is not known" * (trained is None)
-        ),
-        lineage=lineage | {"parameters": {}} | unknown,
-        title=f"{workflow}: model, uploaded by {by}",
-    )
+    said += "; on which rows it was trained is not known" * (trained is None)
+    return {
+        "data": kept,
+        "file_name": "model.skops",
+        "facts": describe_upload(model, wanted, said=said),
+        "lineage": lineage | {"parameters": {}} | unknown,
+        "title": f"{workflow}: model, uploaded by {by}",
+    }
 
 
 def find_reference(board: Board, workflow: str) -> Pin:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,6 +19,11 @@ URL_TOKEN = (
     "a token in an address is refused: addresses stand in logs and histories, so revoke it. "
     "Send a new one in the header Authorization: Bearer …"
 )
+
+
+ANONYMOUS = "anonymous"  # who asks where there are no tokens
+ROLES = ("scorer", "annotator", "modeller", "admin")  # each may do what those before it may
+WHO = ("any", *ROLES)  # may ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Visit:
     endpoint: str = ""  # the annotation of what answers
     version: str = ""  # of the model that answers
     logged: bool = False  # its rows stand in the call log
+    options: Mapping[str, list[str]] = field(default_factory=dict)  # in the query string
 
     async def read_body(self, most: int) -> bytes:
         """The whole body. Raises Problem as `read_parts`."""
