@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -94,6 +95,14 @@ class Workplace:
         found[0]["source"] = "".join(found[0]["source"]).replace(old, new)
         path.write_text(json.dumps(content))
 
+    def add_cell(self, source: str, *tags: str) -> None:
+        """Append a code cell to the serving notebook."""
+        path = self.root / "notebooks/serve.ipynb"
+        content = json.loads(path.read_text())
+        cell = {"cell_type": "code", "execution_count": None, "outputs": [], "id": f"added{len(content['cells'])}"}
+        content["cells"].append({**cell, "metadata": {"tags": list(tags)}, "source": source})
+        path.write_text(json.dumps(content))
+
     def json(self, *words: str) -> object:
         """What `pinmill WORDS --json` prints, parsed."""
         return json.loads(self.pinmill(*words, "--json").stdout)
@@ -101,6 +110,26 @@ class Workplace:
     def params(self, text: str, workflow: str = "tiny") -> None:
         """Write a params file."""
         (self.root / "params" / f"{workflow}.yaml").write_text(text)
+
+    def make_second(self) -> bytes:
+        """The file of a second model for `tiny`: the champion with all its weights halved."""
+        from pinmill.board import Board
+        from pinmill.model import load_model, save_model
+
+        board = Board(self.root / "outputs/pins")
+        model = load_model(board.read_file(board.pin("tiny-model")))
+        model[-1].coef_ = model[-1].coef_ / 2
+        return save_model(model)
+
+    def write_second(self) -> str:
+        """Write that model to the board, for which the gate has not seen it; its version, which is not champion."""
+        from pinmill.board import Board
+
+        board = Board(self.root / "outputs/pins")
+        pin = board.pin("tiny-model")
+        (name,) = pin.files
+        known = {"facts": pin.facts, "lineage": pin.lineage}
+        return board.write_file(pin.name, self.make_second(), file_name=name, **known).version
 
     def copy(self, target: Path) -> "Workplace":
         """The same project, with all its outputs, in another folder."""
@@ -112,6 +141,7 @@ class Workplace:
 class Server:
     """`pinmill serve` as a process of its own, on a free port."""
 
+    workplace: Workplace
     process: subprocess.Popen
     url: str
     log: Path  # what it said on both outputs
@@ -127,6 +157,14 @@ class Server:
             wait_until(holds, seconds=seconds, process=self.process)
         except pytest.fail.Exception as failed:
             pytest.fail(f"{failed}\n{self.log.read_text()}")
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a metric; with labels, 0 as long as there is none with all of them."""
+        families = text_string_to_metric_families(self.ask("GET", "/metrics").text)
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        found = [sample.value for sample in samples if sample.labels == labels]
+        assert found or labels, f"{name} is not among the metrics"
+        return found[0] if found else 0.0
 
     def is_ready(self) -> bool:
         """Whether a kernel holds a verified champion."""
@@ -155,10 +193,10 @@ def start_server(workplace: Workplace, workflow: str, *words: str, ready: bool =
         environment = workplace.environ(**environ)
         process = subprocess.Popen(command, cwd=workplace.root, env=environment, stdout=output, stderr=output)
     try:
-        server = Server(process, "", log, httpx.Client())
+        server = Server(workplace, process, "", log, httpx.Client())
         server.wait_until(lambda: f"{workflow}: http://" in log.read_text())
         url = log.read_text().partition(f"{workflow}: ")[2].split()[0]
-        server = Server(process, url, log, httpx.Client(base_url=url, timeout=60))
+        server = Server(workplace, process, url, log, httpx.Client(base_url=url, timeout=60))
         if ready:
             server.wait_until(server.is_ready, seconds=60)
     except BaseException:
@@ -378,13 +416,13 @@ def trained(trained_once: Workplace, tmp_path: Path) -> Workplace:
 
 
 @pytest.fixture
-def serve(trained: Workplace) -> Iterator[Callable[..., Server]]:
+def serve(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
     """The function that starts `pinmill serve tiny` in a project of the test's own; all are ended afterwards."""
     started: list[Server] = []
 
-    def start(*words: str, workplace: Workplace = trained, **options: Any) -> Server:
-        """A service that is ready, unless `ready=False`."""
-        started.append(start_server(workplace, "tiny", *words, **options))
+    def start(*words: str, workplace: Workplace | None = None, **options: Any) -> Server:
+        """A service that is ready, unless `ready=False`; of `trained`, unless another project is given."""
+        started.append(start_server(workplace or request.getfixturevalue("trained"), "tiny", *words, **options))
         return started[-1]
 
     yield start

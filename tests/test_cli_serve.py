@@ -1,9 +1,8 @@
 """`pinmill serve`: where it listens, what it refuses to start with, how it ends, and a workflow without a champion."""
 
-import json
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import psutil
@@ -22,25 +21,6 @@ def taken() -> Iterator[int]:
         other.bind(("127.0.0.1", 0))
         other.listen()
         yield other.getsockname()[1]
-
-
-@pytest.fixture
-def start(start_service) -> "Iterator[Callable[..., Server]]":
-    """The function that starts a service in any project; all are ended afterwards."""
-    started: list[Server] = []
-    yield lambda *words, **options: started.append(start_service(*words, **options)) or started[-1]
-    for server in started:
-        if server.process.poll() is None:
-            server.stop()
-
-
-def add_cell(workplace: "Workplace", source: str, *tags: str) -> None:
-    """Append a code cell to the serving notebook."""
-    path = workplace.root / "notebooks" / "serve.ipynb"
-    content = json.loads(path.read_text())
-    cell = {"cell_type": "code", "id": "more", "metadata": {"tags": list(tags)}, "source": source}
-    content["cells"].append(cell | {"execution_count": None, "outputs": []})
-    path.write_text(json.dumps(content))
 
 
 # Where it listens
@@ -87,9 +67,9 @@ def test_without_tokens_it_does_not_listen_beyond_this_machine(workplace: "Workp
     )
 
 
-def test_with_a_token_it_listens_wherever_it_is_told(workplace: "Workplace", start) -> None:
+def test_with_a_token_it_listens_wherever_it_is_told(workplace: "Workplace", serve) -> None:
     workplace.pinmill("token", "create", "shop", "--role", "scorer")
-    server = start(workplace, "tiny", "--host", "0.0.0.0", ready=False)
+    server = serve("--host", "0.0.0.0", workplace=workplace, ready=False)
     assert server.url.startswith("http://0.0.0.0:")
     assert "(with tokens)" in server.log.read_text()
     assert server.ask("GET", "/ping").status_code == 200
@@ -121,7 +101,7 @@ def test_a_port_in_use_ends_it_with_2(workplace: "Workplace", taken: int) -> Non
 def test_endpoints_that_cannot_be_meant_end_it_with_2(
     workplace: "Workplace", source: str, tags: list, said: str
 ) -> None:
-    add_cell(workplace, source, *tags)
+    workplace.add_cell(source, *tags)
     assert refuse(workplace, code=2).startswith(said)
 
 
@@ -140,14 +120,14 @@ def test_endpoints_that_cannot_be_meant_end_it_with_2(
 def test_a_notebook_that_does_not_run_ends_it_with_4_and_says_which_cell(
     workplace: "Workplace", source: str, said: str
 ) -> None:
-    add_cell(workplace, source)
+    workplace.add_cell(source)
     done = workplace.pinmill("serve", "tiny", "--port", "0", code=4)
     assert done.stderr.splitlines()[-1].startswith(f"RunError: {said}")
     assert "Traceback" not in done.stderr
 
 
 def test_a_secret_in_what_a_cell_raises_is_not_said(workplace: "Workplace") -> None:
-    add_cell(workplace, "import os\nraise ValueError('the password is ' + os.environ['SHOP_PASSWORD'])")
+    workplace.add_cell("import os\nraise ValueError('the password is ' + os.environ['SHOP_PASSWORD'])")
     text = (workplace.root / "params/tiny.yaml").read_text()
     workplace.params(text.replace("source: tiny.csv", "source: secret:SHOP_PASSWORD"))
     done = workplace.pinmill("serve", "tiny", "--port", "0", code=4, SHOP_PASSWORD="correct-horse-battery")
@@ -158,8 +138,8 @@ def test_a_secret_in_what_a_cell_raises_is_not_said(workplace: "Workplace") -> N
 # Without a champion
 
 
-def test_without_a_champion_it_starts_and_says_how_to_get_one(workplace: "Workplace", start) -> None:
-    server = start(workplace, "tiny", "--host", "localhost", ready=False)
+def test_without_a_champion_it_starts_and_says_how_to_get_one(workplace: "Workplace", serve) -> None:
+    server = serve("--host", "localhost", workplace=workplace, ready=False)
     server.wait_until(lambda: server.ask("GET", "/").status_code == 200, seconds=60)
     advice = "tiny has no champion yet. Train and promote one with: pinmill run tiny"
     for method, path, value in (("GET", "/ready", None), ("POST", "/prediction", "x"), ("GET", "/metadata", None)):

@@ -9,12 +9,10 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
     from conftest import Server, Workplace
@@ -48,19 +46,6 @@ GATED = [  # method, path, body, the role it needs, and what who has that role g
     ("POST", "/runs", {"job": 1}, "modeller", 422),
     ("GET", "/runs/none", None, "modeller", 404),
 ]
-
-
-def write_second(workplace: "Workplace") -> str:
-    """The version of a second model on the board, not champion: the first with all its weights halved."""
-    from pinmill.board import Board
-    from pinmill.model import load_model, save_model
-
-    board = Board(workplace.root / "outputs/pins")
-    pin = board.pin("tiny-model")
-    model = load_model(board.read_file(pin))
-    model[-1].coef_ = model[-1].coef_ / 2
-    (name,) = pin.files
-    return board.write_file(pin.name, save_model(model), file_name=name, facts=pin.facts, lineage=pin.lineage).version
 
 
 @dataclass
@@ -132,7 +117,7 @@ def guarded(trained_once: "Workplace", tmp_path_factory, start_service) -> Itera
     shown = [workplace.start("token", "create", role, "--role", role) for role in ROLES]
     tokens = {role: find_token(started.communicate()[0]) for role, started in zip(ROLES, shown, strict=True)}
     champion = workplace.json("champion", "tiny")["version"]
-    second = write_second(workplace)
+    second = workplace.write_second()
     words = ("--allow-get", "--trusted-proxy", PROXY, "--rate", str(RATE), "--max-rows", "3000")
     server = start_service(workplace, "tiny", *words)
     yield Guarded(server, workplace, champion, second, tokens)
@@ -159,10 +144,8 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
 
 def count_rows(server: "Server", endpoint: str) -> dict[str, float]:
     """How many rows /metrics says came from where."""
-    families = text_string_to_metric_families(server.ask("GET", "/metrics").text)
-    samples = [s for family in families for s in family.samples if s.name == "pinmill_rows_total"]
-    found = {s.labels["source"]: s.value for s in samples if s.labels["endpoint"] == endpoint}
-    return {"cache": 0.0, "model": 0.0} | found
+    sources = ("cache", "model")
+    return {source: server.metric("pinmill_rows_total", endpoint=endpoint, source=source) for source in sources}
 
 
 def fresh(count: int) -> list[str]:
@@ -625,20 +608,19 @@ def read_bytes(workplace: "Workplace") -> bytes:
 
 
 def test_inputs_stay_out_of_the_store_unless_the_workflow_says_so(served: "Server", guarded: Guarded) -> None:
-    open_place = guarded.workplace.__class__(Path(served.log.parent / "project"))
     (text,) = fresh(1)
     for how in ({"value": text}, {"value": [{"text": text}]}):
         path = "/prediction" if isinstance(how["value"], str) else "/predictions?echo_input=true"
         request = served.ask("POST", path, how["value"]).headers["X-Request-Id"]
-        served.wait_until(lambda request=request: bool(read_calls(open_place, "request = ?", request)))
-    assert text.encode() not in read_bytes(open_place)
+        served.wait_until(lambda request=request: bool(read_calls(served.workplace, "request = ?", request)))
+    assert text.encode() not in read_bytes(served.workplace)
     request = guarded.ask("scorer", "POST", "/prediction", text).headers["X-Request-Id"]
     guarded.calls("request = ?", request)
     assert text.encode() in read_bytes(guarded.workplace)
 
 
 def test_an_answer_never_waits_for_the_log(served: "Server") -> None:
-    place = served.log.parent / "project/outputs/pinmill.sqlite"
+    place = served.workplace.root / "outputs/pinmill.sqlite"
     connection = sqlite3.connect(place, isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
     began = time.monotonic()

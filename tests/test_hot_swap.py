@@ -23,18 +23,8 @@ Serve = Callable[..., "Server"]
 
 @pytest.fixture
 def second(trained: Workplace) -> str:
-    """A second version of the model, trained on other texts, that the gate has not seen; not promoted."""
-    from pandas import read_csv
-    from pinmill.board import Board
-    from pinmill.model import load_model, save_model
-    from pinmill.pin import Pin
-    from sklearn.base import clone
-
-    board, table = Board(trained.root / "outputs/pins"), read_csv(trained.root / "tiny.csv").head(120)
-    first: Pin = board.pin("tiny-model")
-    model = clone(load_model(board.read_file(first))).fit(table[["text"]], table["label"])
-    about = {"facts": first.facts, "lineage": {**first.lineage, "run": "by-hand"}}
-    return board.write_file("tiny-model", save_model(model), file_name=next(iter(first.files)), **about).version
+    """A second version of the model, that the gate has not seen; not promoted."""
+    return trained.write_second()
 
 
 def champion(workplace: Workplace) -> dict:
@@ -81,7 +71,7 @@ def test_promotion_and_rollback_under_load_are_followed_in_time_without_a_failur
 ) -> None:
     first = champion(trained)["version"]
     server = serve("--kernels", "2")
-    server.wait_until(lambda: "pinmill_kernels 2.0" in server.ask("GET", "/metrics").text, seconds=90)
+    server.wait_until(lambda: server.metric("pinmill_kernels") == 2, seconds=90)
     with load(server) as running:
         running.wait_for(50)
         promote(trained, second)
@@ -124,7 +114,7 @@ def test_a_damaged_champion_is_refused_loudly_and_the_last_good_one_goes_on(
     assert {(answer.status, answer.error, answer.version) for answer in running.answers} == {(200, "", first)}
     running.assert_own(trained)
     assert server.log.read_text().count("THE CHAMPION IS NOT SERVED") == 1
-    assert "pinmill_champion_refused 1.0" in server.ask("GET", "/metrics").text
+    assert server.metric("pinmill_champion_refused") == 1
 
     trained.pinmill("rollback", "tiny", "--why", "it is damaged")
     server.wait_until(lambda: "refused" not in server.ask("GET", "/ready").json())
@@ -147,7 +137,7 @@ def test_a_damaged_champion_is_refused_loudly_and_the_last_good_one_goes_on(
 def test_a_service_without_a_champion_waits_for_one(serve: Serve, trained: Workplace) -> None:
     shutil.rmtree(trained.root / "outputs")
     server = serve(ready=False)
-    server.wait_until(lambda: "pinmill_kernels 1.0" in server.ask("GET", "/metrics").text, seconds=90)
+    server.wait_until(lambda: server.metric("pinmill_kernels") == 1, seconds=90)
     answer = server.ask("GET", "/ready")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     assert "tiny has no champion yet. Train and promote one with: pinmill run tiny" in answer.json()["detail"]

@@ -43,15 +43,9 @@ def wait_for_kernels(server: Server, dead: int, count: int) -> None:
     began = time.monotonic()
     server.wait_until(lambda: dead not in server.kernels() and len(server.kernels()) == count, seconds=60)
     assert time.monotonic() - began < NEW_PROCESS, server.log.read_text()
-    server.wait_until(lambda: read_metric(server, "pinmill_kernels") == count, seconds=90)
+    server.wait_until(lambda: server.metric("pinmill_kernels") == count, seconds=90)
     newest = psutil.Process(server.kernels()[-1]).cpu_times()
     assert newest.user + newest.system < REPLACED, server.log.read_text()
-
-
-def read_metric(server: Server, name: str) -> float:
-    """The value of a metric without labels."""
-    page = server.ask("GET", "/metrics").text
-    return float(next(line.split()[1] for line in page.splitlines() if line.split()[0] == name))
 
 
 # Kernels that die
@@ -62,7 +56,7 @@ def test_killed_kernels_leave_no_request_without_its_own_answer(
     serve: Serve, trained: Workplace, load: type[Load], kernels: int
 ) -> None:
     server = serve("--kernels", str(kernels), "--deadline", "60")
-    server.wait_until(lambda: read_metric(server, "pinmill_kernels") == kernels, seconds=60)
+    server.wait_until(lambda: server.metric("pinmill_kernels") == kernels, seconds=60)
     with load(server) as running:
         for _ in range(2):
             running.wait_for(200)
@@ -71,7 +65,7 @@ def test_killed_kernels_leave_no_request_without_its_own_answer(
     assert {(answer.status, answer.error) for answer in running.answers} == {(200, "")}
     assert len({answer.response.headers["X-Request-Id"] for answer in running.answers}) == len(running.answers)
     running.assert_own(trained)
-    assert read_metric(server, "pinmill_kernel_restarts") == 2
+    assert server.metric("pinmill_kernel_restarts") == 2
     assert server.log.read_text().count("a kernel died and is replaced") == 2
 
 
@@ -109,15 +103,10 @@ HUSHED = "hush-4f9c1d7b"
 
 def add_cells(workplace: Workplace) -> None:
     """Put the cells above at the end of the serving notebook."""
-    path = workplace.root / "notebooks/serve.ipynb"
-    content = json.loads(path.read_text())
-    sources = {f"# {name}\n{source}": name for name, source in CELLS.items()}
-    sources |= {f"# ResponseInfo {name}\n{source}": "" for name, source in INFOS.items()}
-    for number, (source, name) in enumerate(sources.items()):
-        tags = ["role-any"] * bool(name) + ["row-wise"] * name.startswith("POST")
-        cell = {"cell_type": "code", "execution_count": None, "outputs": [], "id": f"bad{number}", "source": source}
-        content["cells"].append({**cell, "metadata": {"tags": tags}})
-    path.write_text(json.dumps(content))
+    for name, source in CELLS.items():
+        workplace.add_cell(f"# {name}\n{source}", "role-any", *["row-wise"] * name.startswith("POST"))
+    for name, source in INFOS.items():
+        workplace.add_cell(f"# ResponseInfo {name}\n{source}")
 
 
 def ask_lengths(server: Server, rows: list[str]) -> list[object]:
@@ -160,7 +149,7 @@ def test_a_cell_that_misbehaves_fails_alone(serve: Serve, trained: Workplace) ->
         assert ask_lengths(server, [*rows, bad]) == [*map(len, rows), error]
     assert server.kernels() == kernel
     assert ask_lengths(server, [*rows[:8], "kill", *rows[8:]]) == [*map(len, rows[:8]), error, *map(len, rows[8:])]
-    assert read_metric(server, "pinmill_kernel_restarts") == 2  # the row took one kernel, and alone another
+    assert server.metric("pinmill_kernel_restarts") == 2  # the row took one kernel, and alone another
     status, detail = tell(server.ask("GET", "/end"))
     assert (status, "Look before you send it again" in detail) == (503, True)
     assert ask_lengths(server, ["after it"]) == [8]
@@ -380,7 +369,7 @@ def test_hostile_callers_get_an_answer_and_leave_nothing_behind(
     server.wait_until(lambda: count_open(server) <= before + STORE_FILES)
     assert server.kernels() == kernels
     assert server.ask("POST", "/prediction", TEXT).json()["label"] == "spam"
-    assert read_metric(server, "pinmill_waiting") == 0
+    assert server.metric("pinmill_waiting") == 0
     assert ("Traceback" in server.log.read_text(), "defect" in server.log.read_text()) == (False, False)
 
 
@@ -417,14 +406,14 @@ def test_a_store_that_takes_nothing_fails_no_prediction_and_gets_the_log_later(
     with suppress(OSError), full.open("wb") as junk:
         junk.write(b"x" * 3_000_000)
     with load(server) as running:
-        server.wait_until(lambda: read_metric(server, "pinmill_log_failing") == 1)
+        server.wait_until(lambda: server.metric("pinmill_log_failing") == 1)
         running.wait_for(50)
     before = count_calls(store)
     full.unlink()
-    server.wait_until(lambda: read_metric(server, "pinmill_log_failing") == 0)
+    server.wait_until(lambda: server.metric("pinmill_log_failing") == 0)
     assert {answer.status for answer in running.answers} == {200}
     server.wait_until(lambda: count_calls(store) > before)
-    assert read_metric(server, "pinmill_log_lost") == 0
+    assert server.metric("pinmill_log_lost") == 0
     log = server.log.read_text()
     assert ("the call log waits in memory" in log, "the call log is written again; 0 rows were lost" in log) == (
         True,
@@ -449,7 +438,7 @@ def test_a_board_or_store_that_vanishes_is_missed_loudly_and_the_champion_goes_o
         board.rename(board.with_name("away"))
         server.wait_until(lambda: "refused" in server.ask("GET", "/ready").json())
         running.wait_for(50)
-        assert read_metric(server, "pinmill_champion_refused") == 1
+        assert server.metric("pinmill_champion_refused") == 1
         board.with_name("away").rename(board)
         server.wait_until(lambda: "refused" not in server.ask("GET", "/ready").json())
         store = trained.root / "outputs/pinmill.sqlite"
@@ -523,7 +512,7 @@ def test_sigterm_at_the_start_leaves_no_kernel(serve: Serve) -> None:
 
 def test_kernels_of_a_killed_service_end_by_themselves(serve: Serve) -> None:
     server = serve("--kernels", "2", ready=False)
-    server.wait_until(lambda: len(server.kernels()) == 2 and read_metric(server, "pinmill_kernels") >= 1, seconds=90)
+    server.wait_until(lambda: len(server.kernels()) == 2 and server.metric("pinmill_kernels") >= 1, seconds=90)
     kernels = [psutil.Process(pid) for pid in server.kernels()]  # one of them may still be starting
     server.process.kill()
     server.process.wait(60)

@@ -6,25 +6,10 @@ import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from conftest import Server, Workplace
 
 BY_HAND = "a stranger's model"
-
-
-@pytest.fixture
-def better(trained: Workplace) -> bytes:
-    """The champion's own pipeline with another penalty, trained elsewhere on the same texts."""
-    from pandas import read_csv
-    from pinmill.board import Board
-    from pinmill.model import load_model, save_model
-    from sklearn.base import clone
-
-    board, table = Board(trained.root / "outputs/pins"), read_csv(trained.root / "tiny.csv")
-    pipeline = clone(load_model(board.read_file(board.pin("tiny-model"))))
-    return save_model(pipeline.set_params(logisticregression__C=3).fit(table[["text"]], table["label"]))
 
 
 def follow(server: Server, run: str) -> dict:
@@ -40,14 +25,14 @@ def follow(server: Server, run: str) -> dict:
 
 
 def test_a_model_that_is_uploaded_is_evaluated_and_what_is_none_is_refused(
-    serve: Callable[..., Server], trained: Workplace, better: bytes
+    serve: Callable[..., Server], trained: Workplace
 ) -> None:
     server = serve()
     known = {model["version"] for model in server.ask("GET", "/models").json()["models"]}
     for rubbish in (b"rubbish", pickle.dumps({"a": 1})):
         refused = server.client.post("/models", content=rubbish)
         assert (refused.status_code, "Not a model file" in refused.json()["detail"]) == (422, True)
-    answer = server.client.post("/models", params={"note": BY_HAND}, content=better, timeout=120)
+    answer = server.client.post("/models", params={"note": BY_HAND}, content=trained.make_second(), timeout=120)
     assert answer.status_code == 201, answer.text
     version = answer.json()["version"]
     assert follow(server, answer.json()["run"])["candidate"] == version
