@@ -323,6 +323,17 @@ def test_a_run_outlives_the_kernel_that_started_it_and_takes_nothing_of_it_along
     assert wait_for_end(service, run)["status"] == "succeeded"
 
 
+def test_of_two_that_are_started_at_once_one_is_told_of_the_other(service, small_trained) -> None:
+    (small_trained.root / "hold-train").touch()
+    status, first = ask(start_run, service, {"set": {"power": 3}})
+    again, answer = ask(start_run, service, {})  # before the first can have its lock
+    wait_until((small_trained.root / "at-train").exists, "the stage that waits")
+    (small_trained.root / f"release-{first['run']}").touch()
+    assert (status, again) == (202, 409)
+    assert f"Follow it at /runs/{first['run']}" in answer["detail"]
+    assert wait_for_end(service, first["run"])["status"] in ("succeeded", "rejected")
+
+
 def test_a_run_without_a_record_starts_while_its_process_is_there_and_then_it_has_failed(service) -> None:
     run = "20260102T030405Z-000006-00ff"
     log = log_file(service.run.project, run)

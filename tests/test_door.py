@@ -14,6 +14,7 @@ from pinmill.door import Door
 from pinmill.problem import Problem
 from pinmill.store import Store
 from pinmill.tokens import create_token, revoke_token
+from pinmill.visit import Caller
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -49,6 +50,27 @@ class Place(Store):
     def spoil(self) -> None:
         self.lose()
         self.file.write_bytes(b"this is no database, but long enough to be taken for one\n" * 20)
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "served"),
+    [
+        ("127.0.0.1", "localhost:8080", True), ("127.0.0.1", "127.0.0.1", True), ("::1", "[::1]:8080", True),
+        ("::ffff:127.0.0.1", "localhost", True), ("203.0.113.9", "localhost", False), ("", "localhost", False),
+        ("<script>", "localhost", False), ("127.0.0.1", "model.example.org", False), ("127.0.0.1", "", False),
+    ],
+)  # fmt: skip
+def test_without_tokens_only_this_machine_is_served_also_through_a_proxy(
+    tmp_path: Path, address: str, host: str, served: bool
+) -> None:
+    door, nobody = Door(Store(tmp_path / "none.sqlite"), 0, print), Caller("", "", address)
+    asked = SimpleNamespace(headers={b"host": host.encode()}, scope={"headers": []})
+    if served:
+        assert door.identify(asked, nobody) == Caller("", "admin", address)
+    else:
+        with pytest.raises(Problem) as raised:
+            door.identify(asked, nobody)
+        assert raised.value.status == 403
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from pinmill.errors import DataError, ModelError
 from pinmill.features import explain, is_linear, telling_features
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -71,6 +71,16 @@ def test_contributions_and_the_intercept_sum_to_the_decision():
     assert table["contribution"].abs().is_monotonic_decreasing
     assert "word: good" in set(table["feature"])
     np.testing.assert_allclose(explain(model, row, toward="neg")["contribution"], -table["contribution"])
+
+
+def test_contributions_to_a_transformed_target_sum_to_what_is_turned_back():
+    rows = pd.DataFrame({"a": [0.0, 1.0, 2.0, 5.0], "b": [1.0, 0.0, 3.0, 1.0]})
+    logarithm = TransformedTargetRegressor(Ridge(), func=np.log1p, inverse_func=np.expm1)
+    model = make_pipeline(StandardScaler(), logarithm).fit(rows, [1.0, 4.0, 9.0, 30.0])
+    told = explain(model, rows.iloc[[3]])
+    expected = np.log1p(model.predict(rows.iloc[[3]])[0])
+    assert told["contribution"].sum() + model[-1].regressor_.intercept_ == pytest.approx(expected, rel=1e-12)
+    assert sorted(told["feature"]) == ["a", "b"]
 
 
 def test_contributions_stand_for_the_predicted_class():

@@ -9,10 +9,12 @@ import pytest
 from pinmill.problem import Problem
 from pinmill.visit import READ_AWAY, Caller, Visit, limit_depth, parse_json
 
+TOKEN = f"pinmill_shop_{'0a' * 24}"
+
 MOST = 1000  # bytes of a body, here
 
 
-def visit(*parts: bytes, query: str | bytes = b"", ended: bool = True, **headers: str) -> Visit:
+def visit(*parts: bytes, query: str | bytes = b"", path: str = "/", ended: bool = True, **headers: str) -> Visit:
     """A request whose body comes in these parts; unless `ended` its sender goes away before the last."""
     messages: list[dict[str, Any]] = [
         {"type": "http.request", "body": part, "more_body": not ended or place < len(parts) - 1}
@@ -24,7 +26,7 @@ def visit(*parts: bytes, query: str | bytes = b"", ended: bool = True, **headers
     async def receive() -> dict[str, Any]:
         return next(queue)
 
-    scope = {"query_string": query.encode() if isinstance(query, str) else query}
+    scope = {"path": path, "query_string": query.encode() if isinstance(query, str) else query}
     listed = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
     return Visit(scope, receive, "req-1", listed, 0.0, Caller("ann", "scorer", "127.0.0.1"))
 
@@ -161,12 +163,18 @@ def test_options_that_are_no_text_or_too_many_are_refused(query: bytes) -> None:
         "authorization=Bearer+x",
         "x=pinmill_shop_0123",
         "token=",
+        "bearer=x",
+        f"x=Bearer+{TOKEN}",
+        f"x=v{TOKEN}",
+        TOKEN,
+        f"/args/{TOKEN}",
     ],
 )
 def test_a_token_in_an_address_is_refused_and_not_repeated(query: str) -> None:
+    where = {"path": query} if query.startswith("/") else {"query": query}
     with pytest.raises(Problem) as raised:
-        visit(query=query).read_options()
-    assert raised.value.status == 400
+        visit(**where).read_options()
+    assert (raised.value.status, TOKEN in raised.value.detail) == (400, False)
     assert "revoke it" in raised.value.detail
     assert "0123" not in raised.value.detail
 

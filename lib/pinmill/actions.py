@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from pinmill import champion
@@ -167,13 +169,11 @@ def begin_run(service: "Service", request: str, caller: Caller) -> dict[str, Any
         plan = make_plan(project, workflow, job=asked.job, assignments=assignments, model=asked.model or "")
     except PinmillError as error:
         raise Problem(422, str(error)) from None
-    if holder := read_holder(project.run_lock(workflow, asked.job)):
-        step = f"Follow it at /runs/{holder.run}, and ask again when it has ended"
-        raise Problem(409, f"run {holder.run} of {workflow} and job {asked.job!r} is at work. {step}")
     words = [word for assignment in assignments for word in ("--set", assignment)]
     said = [asked.job, *(f"{name}={json.dumps(value)}" for name, value in asked.set.items()), plan.model]
-    note_start(project, workflow, " ".join(said).strip(), by=caller["name"])
-    run = spawn_run(project, [workflow, "--job", asked.job, *words, *(["--model", plan.model] if plan.model else [])])
+    words += ["--model", plan.model] if plan.model else []
+    note = partial(note_start, project, workflow, " ".join(said).strip(), by=caller["name"])
+    run = spawn_run(project, workflow, asked.job, words, note=note)
     return {"run": run, "status": "running", "follow": f"/runs/{run}"}
 
 
@@ -191,10 +191,10 @@ def note_start(project: Project, workflow: str, detail: str, *, by: str) -> None
 
 def start_evaluation(project: Project, workflow: str, version: str) -> dict[str, str]:
     """Have an uploaded version evaluated by a run of its own; where it can be followed, or why it was not started."""
-    if holder := read_holder(project.run_lock(workflow, "train")):
-        step = f'POST /runs with {{"model": "{version}"}} when it has ended'
-        return {"run": "", "next": f"run {holder.run} is at work: {step}"}
-    run = spawn_run(project, [workflow, "--model", version])
+    try:
+        run = spawn_run(project, workflow, "train", ["--model", version])
+    except Problem as problem:
+        return {"run": "", "next": f'{problem.detail}. POST /runs with {{"model": "{version}"}} then'}
     return {"run": run, "next": f"follow it at /runs/{run}"}
 
 
@@ -215,10 +215,27 @@ def log_file(project: Project, run: str) -> Path:
     return project.outputs / "logs" / f"{run}.log"
 
 
-def spawn_run(project: Project, words: list[str]) -> str:
-    """Start `pinmill run WORDS` as a process that outlives this one; the run's id. Raises Problem (503)."""
-    run = make_run_id(now_utc())
-    spawn(project, ["run", *words, "--run-id", run], log=log_file(project, run))
+def spawn_run(
+    project: Project, workflow: str, job: str, words: list[str], *, note: Callable[[], None] = lambda: None
+) -> str:
+    """Start `pinmill run` as a process that outlives this one, once it is noted; the run's id.
+
+    Raises Problem: 409 while another run of this job is at work, or was started and has not got its lock yet.
+    """
+    last = project.outputs / "logs" / f"{workflow}-{job}.last"  # the run that was started last
+    try:
+        last.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(last.with_suffix(".lock")):
+            holder, before = read_holder(project.run_lock(workflow, job)), last.read_text() if last.exists() else ""
+            if busy := holder.run if holder else before if is_written(log_file(project, before)) else "":
+                step = f"Follow it at /runs/{busy}, and ask again when it has ended"
+                raise Problem(409, f"run {busy} of {workflow} and job {job!r} is at work. {step}")
+            note()
+            run = make_run_id(now_utc())
+            spawn(project, ["run", workflow, "--job", job, *words, "--run-id", run], log=log_file(project, run))
+            last.write_text(run)
+    except OSError as error:
+        raise Problem(503, f"`pinmill run` could not be started: {error.strerror}") from None
     return run
 
 
@@ -245,11 +262,13 @@ def spawn(project: Project, words: list[str], *, log: Path) -> None:
 
 def is_written(log: Path) -> bool:
     """Whether the process that writes a log is there."""
-    with log.open("rb") as file:
-        try:
+    try:
+        with log.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
     return False
 
 

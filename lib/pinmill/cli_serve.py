@@ -12,7 +12,7 @@ import typer
 from pinmill.errors import ParameterError, RunError
 from pinmill.project import open_project
 from pinmill.terminal import Workflow
-from pinmill.visit import LOOPBACK
+from pinmill.visit import is_local
 
 if TYPE_CHECKING:
     import uvicorn
@@ -66,7 +66,7 @@ def serve(
         options = Options(kernels, deadline, max_body, max_rows, rate=rate, cache=cache, allow_get=allow_get)
         gateway = Gateway(project, plan, options)
         is_open = gateway.door.tokens.empty
-        if is_open and host not in LOOPBACK:
+        if is_open and not is_local(host):
             advice = "Make one first: pinmill token create NAME --role scorer"
             raise ParameterError(f"--host {host}: without tokens only this machine is served. {advice}")
         listening = open_socket(host, port)

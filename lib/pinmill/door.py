@@ -9,7 +9,7 @@ from pinmill.problem import Problem
 from pinmill.store import Store
 from pinmill.tokens import allows, read_tokens
 from pinmill.version import now_utc
-from pinmill.visit import LOOPBACK, Caller, Visit
+from pinmill.visit import Caller, Visit, is_local
 
 REREAD = 1.0  # s between two looks at the tokens
 MINUTE = 60.0  # s
@@ -36,7 +36,7 @@ class Door:
             return nobody
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if host.rpartition(":")[0].strip("[]") not in LOOPBACK and host.strip("[]") not in LOOPBACK:
+        if not (is_local(nobody.address) and (is_local(host) or is_local(host.rpartition(":")[0]))):
             raise Problem(403, "without tokens only this machine is served, under its own name")
         if origin and origin.partition("://")[2] != host:
             raise Problem(403, "without tokens no other web page is served")

@@ -36,7 +36,8 @@ def explain(pipeline: Any, row: pd.DataFrame, *, toward: Any = None) -> pd.DataF
     """What each feature of one row adds to the score of the predicted class (or of class `toward`).
 
     feature, contribution; the largest in size first, without those that add nothing. With the intercept they sum to
-    the decision function or predicted number. Raises DataError unless `row` has one row and `toward` is a class.
+    the decision function or predicted number, where the target is transformed, such as by a logarithm, before it is
+    turned back. Raises DataError unless `row` has one row and `toward` is a class.
     """
     return make_explainer(pipeline)(row, toward)
 
@@ -65,8 +66,9 @@ def make_explainer(pipeline: Any) -> Callable[[pd.DataFrame, Any], pd.DataFrame]
 
 
 def _split(pipeline: Any) -> tuple[Any, Any]:
-    """What comes before the last step (None for a bare estimator), and the last step."""
-    return (pipeline[:-1], pipeline[-1]) if hasattr(pipeline, "steps") else (None, pipeline)
+    """What comes before the last step (None for a bare estimator), and the last step, inside what turns its target."""
+    head, last = (pipeline[:-1], pipeline[-1]) if hasattr(pipeline, "steps") else (None, pipeline)
+    return head, getattr(last, "regressor_", last)
 
 
 def _weights(pipeline: Any) -> tuple[list[Any], np.ndarray]:

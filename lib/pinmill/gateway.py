@@ -43,7 +43,7 @@ from pinmill.store import CALLS, stamp
 from pinmill.tokens import allows
 from pinmill.traffic import Traffic
 from pinmill.version import now_utc
-from pinmill.visit import LOOPBACK, Caller, Visit, read_since
+from pinmill.visit import Caller, Visit, is_local, read_since
 
 NO_GET = (
     "GET /prediction is off: addresses, and the texts in them, stand in the logs of proxies. "
@@ -174,7 +174,10 @@ class Gateway:
             visit.endpoint = scoring.endpoint.name
             self.door.admit(visit.caller, scoring.endpoint.role)
             answer = scoring.answer if method != "GET" else scoring.answer_get
-            await self.send(visit, send, 200, (JSON_HEAD,), await answer(visit))
+            body = await answer(visit)
+            if not visit.logged:  # a list without rows
+                self.log(visit, 200)
+            await self.send(visit, send, 200, (JSON_HEAD,), body)
         except Problem as problem:
             await self.send_problem(visit, send, problem)
         except HTTPException as error:
@@ -285,7 +288,7 @@ class Gateway:
 
     async def metrics(self, visit: Visit, request: Request) -> Response:
         """For this machine itself, and for admins."""
-        if visit.caller.address not in LOOPBACK:
+        if not is_local(visit.caller.address):
             self.door.check_role(visit.caller, "admin")
         return Response(self.traffic.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

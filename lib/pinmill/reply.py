@@ -27,7 +27,11 @@ async def ask_cell(
     visit.version = models.current.version if models.current else ""
     body = limit_depth(await visit.read_json(most)) if request.method in ("POST", "PUT") else None
     given = {"body": body, "args": visit.options, "path": request.path_params, "headers": {}}
-    found = await dispatcher.ask_cell(endpoint.name.encode(), json.dumps(given).encode(), visit.caller.as_json())
+    try:
+        asked = json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Problem(400, "the body holds half of a surrogate pair, which is no character") from None
+    found = await dispatcher.ask_cell(endpoint.name.encode(), asked, visit.caller.as_json())
     if found is None:
         raise Problem(500, "The cell behind this failed. Its log has the line; run it in JupyterLab.")
     answer, info, version = found

@@ -117,7 +117,7 @@ class Scoring:
         rows = [ENCODE(value) for value in values]
         items, cached = await self.find_items(served, options, rows)
         self.log(visit, canonicals, rows, items, cached)
-        visit.logged = True
+        visit.logged = bool(rows)
         return self.shape(served, options, rows, items, cached)
 
     async def find_version(self, given: str) -> Served:
@@ -135,7 +135,8 @@ class Scoring:
         if self.endpoint.shape == "vetiver" and isinstance(body, dict):
             return [body]
         if not isinstance(body, list):
-            raise Problem(422, "the body must be a JSON list of rows; for one row there is POST /prediction")
+            one = "or one record" if self.endpoint.shape else "for one row there is POST /prediction"
+            raise Problem(422, f"the body must be a JSON list of rows; {one}")
         if len(body) > self.limits.rows:
             raise Problem(422, f"{len(body):,} rows are too many for one call: send at most {self.limits.rows:,}")
         return body

@@ -137,7 +137,7 @@ def write_audit(
 
 
 def read_audit(project: Project, workflow: str | None = None) -> list[dict[str, str]]:
-    """Who did what, when and why, newest first: token changes, uploads, runs that requests started, and all moves of champions.
+    """Who did what, when and why, newest first: token changes, uploads, runs by request, and all moves of champions.
 
     Of one workflow only what concerns it alone. A champion's history that cannot be read is a row that says so.
     """

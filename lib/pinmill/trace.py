@@ -119,7 +119,9 @@ def trace_call(project: Project, request: str) -> dict[str, Any]:
 
     n, rows = find_call(project.store, request, limit=ROWS)
     if not rows:
-        reasons = "it came less than a second ago, was lost in a crash, or is of another project"
+        unlogged = "health, metrics, documents, an unknown address, or without a token"
+        reasons = f"it came less than a second ago, was not to be logged ({unlogged}), was lost in a crash"
+        reasons = f"{reasons}, or is of another project"
         raise PinNotFoundError(f"no call in the log has the id {request!r}: {reasons}.")
     first, of_row = rows[0], ("row", "status", "milliseconds", "cached", "input_hash", "input", "output")
     version, hidden = first["version"], any(row["input"] is None and row["input_hash"] for row in rows)

@@ -1,6 +1,8 @@
 """One request as the gateway sees it: who asks, what was sent, and what is wrong with that."""
 
+import ipaddress
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -10,10 +12,18 @@ from urllib.parse import parse_qsl
 from pinmill.problem import Problem
 from pinmill.version import now_utc
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")  # this machine, as it calls itself
+LOCAL = "localhost"  # this machine, as it calls itself
+TOKEN = re.compile(r"pinmill_[a-z0-9-]+_[0-9a-f]{48}")
 JSON_TYPES = {b"application/json", b""}
 READ_AWAY = 64_000_000  # bytes of a body too large that are read and dropped, so that its sender reads our answer
-IN_URL = ("token", "access_token", "api_key", "apikey", "authorization")  # names under which people send tokens
+IN_URL = (
+    "token",
+    "access_token",
+    "api_key",
+    "apikey",
+    "authorization",
+    "bearer",
+)  # names under which people send tokens
 DEEPEST = 32  # levels of lists and objects in what a cell is given
 URL_TOKEN = (
     "a token in an address is refused: addresses stand in logs and histories, so revoke it. "
@@ -83,8 +93,10 @@ class Visit:
         return parse_json(await self.read_body(most))
 
     def read_options(self) -> dict[str, list[str]]:
-        """The query string. Raises Problem (400) when it holds a token: an address stands in logs and histories."""
-        query = self.scope["query_string"]
+        """The query string. Raises Problem (400) when it, or the path, holds a token: addresses stand in logs."""
+        query, path = self.scope["query_string"], self.scope["path"]
+        if "pinmill_" in path and TOKEN.search(path):
+            raise Problem(400, URL_TOKEN)
         if not query:
             return {}
         options: dict[str, list[str]] = {}
@@ -95,9 +107,21 @@ class Visit:
                 options.setdefault(name, []).append(value)
         except (UnicodeDecodeError, ValueError):
             raise Problem(400, "the query string is not UTF-8, or has more than 100 parts") from None
-        if any(name.lower() in IN_URL or each.startswith("pinmill_") for name in options for each in options[name]):
+        given = [text for name, values in options.items() for text in (name, *values)]
+        if any(name.lower() in IN_URL for name in options) or any(
+            text.startswith("pinmill_") or TOKEN.search(text) for text in given
+        ):
             raise Problem(400, URL_TOKEN)
         return options
+
+
+def is_local(host: str) -> bool:
+    """Whether an address, or the name of a host, is this machine's own."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host == LOCAL
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def read_since(options: Mapping[str, Sequence[str]]) -> datetime:
