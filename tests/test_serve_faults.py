@@ -57,6 +57,7 @@ def test_killed_kernels_leave_no_request_without_its_own_answer(
 ) -> None:
     server = serve("--kernels", str(kernels), "--deadline", "60")
     server.wait_until(lambda: server.metric("pinmill_kernels") == kernels, seconds=60)
+    started = server.ask("GET", "/").json()["started"]
     with load(server) as running:
         for _ in range(2):
             running.wait_for(200)
@@ -65,6 +66,7 @@ def test_killed_kernels_leave_no_request_without_its_own_answer(
     assert {(answer.status, answer.error) for answer in running.answers} == {(200, "")}
     assert len({answer.response.headers["X-Request-Id"] for answer in running.answers}) == len(running.answers)
     running.assert_own(trained)
+    assert server.ask("GET", "/").json()["started"] == started  # the service has been there all the time
     assert server.metric("pinmill_kernel_restarts") == 2
     assert server.log.read_text().count("a kernel died and is replaced") == 2
 

@@ -26,7 +26,7 @@ from pinmill.problem import Problem
 from pinmill.project import COMMAND, Project
 from pinmill.runs import RUN_ID, make_run_id, read_record
 from pinmill.version import now_utc
-from pinmill.visit import ANONYMOUS
+from pinmill.visit import ANONYMOUS, STARTED
 
 if TYPE_CHECKING:
     from pinmill.service import Response, Service
@@ -35,7 +35,7 @@ Caller = Mapping[str, str] | None
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
 FIXED = ("source", "query", "run")  # parameters that say what this machine reads and executes: not for callers
-OF_KERNEL = ("JPY_", "MPLBACKEND", "PINMILL_WARM", "OMP_NUM_", "OPENBLAS_NUM_", "MKL_NUM_")  # not for what it starts
+OF_KERNEL = ("JPY_", "MPLBACKEND", "PINMILL_WARM", STARTED, "OMP_NUM_", "OPENBLAS_NUM_", "MKL_NUM_")  # its own alone
 TOLD = """run workflow job status started ended candidate champion_before champion_after reasons outcome error
 warnings"""  # of a run's record
 STAGE = ("stage", "status", "seconds")  # of a stage's

@@ -5,10 +5,12 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
+import psutil
 from jupyter_client.blocking import BlockingKernelClient
 
 from pinmill import __version__
@@ -17,6 +19,7 @@ from pinmill.endpoint import Endpoint
 from pinmill.errors import RunError
 from pinmill.kernel import Kernel, start_kernel
 from pinmill.notebook import find_parameters_cell, read_cells
+from pinmill.visit import STARTED
 
 BOOT_SECONDS = 120.0  # to start a kernel and run the notebook's other cells
 # The worker is made by a cell, so that what is wrong with the notebook is told; its loop never ends, and tells nothing.
@@ -56,7 +59,8 @@ def make_seed(root: Path, settings: Mapping[str, str], workflow: str, notebook: 
 
 def start_serving(root: Path, settings: Mapping[str, str], notebook: str) -> Kernel:
     """A kernel's process that imports what a service needs; returns at once."""
-    environ = {**settings, **THREADS, "PINMILL_HOME": str(root), "JPY_SESSION_NAME": notebook}
+    began = datetime.fromtimestamp(psutil.Process().create_time(), UTC).isoformat(timespec="seconds")
+    environ = {**settings, **THREADS, "PINMILL_HOME": str(root), "JPY_SESSION_NAME": notebook, STARTED: began}
     return start_kernel(root, environ, imports=AHEAD_OF_TIME)
 
 

@@ -1,6 +1,7 @@
 """What the cells of the serving notebook call: the champion, its predictions, and the facts about it."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from pinmill.problem import MEDIA_TYPE, Problem
 from pinmill.rows import check_rows, list_examples, make_checker
 from pinmill.scorer import make_framer, make_scorer
 from pinmill.session import Run
+from pinmill.visit import STARTED
 
 MAY_KNOW = ("modeller", "admin")  # what is wrong, in words that may name files
 KEPT = 3  # versions beside the champion that stay loaded: to compare with, and to go back to at once
@@ -72,7 +74,7 @@ class Service:
 
     def __init__(self, run: Run) -> None:
         self.run, self.board, self.workflow = run, run.board, run.workflow
-        self.started = datetime.now(UTC)
+        self.started = os.environ.get(STARTED) or datetime.now(UTC).isoformat(timespec="seconds")
         self.champion: Loaded | None = None
         self.problem = ""  # why there is no champion
         self.classes: dict[str, list[dict[str, Any]]] = {}  # scores of each class, by version of the pin W-metrics
@@ -246,7 +248,7 @@ def welcome(service: Service, caller: Mapping[str, str] | None) -> dict[str, Any
         "workflow": service.workflow,
         "champion": tell_dates(service.champion) if service.champion else None,
         "problem": (service.problem or None) if caller is None or caller["role"] in MAY_KNOW else None,
-        "started": service.started.isoformat(timespec="seconds"),
+        "started": service.started,
         "caller": {name: caller[name] for name in ("name", "address")} if caller else None,
         "links": ["/docs", "/openapi.json"] if caller else [],
         "endpoints": endpoints,

@@ -32,6 +32,7 @@ URL_TOKEN = (
 
 
 ANONYMOUS = "anonymous"  # who asks where there are no tokens
+STARTED = "PINMILL_STARTED"  # in the environment of a kernel: when its service started
 ROLES = ("scorer", "annotator", "modeller", "admin")  # each may do what those before it may
 WHO = ("any", *ROLES)  # may ask
 
