@@ -4,7 +4,7 @@ import getpass
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,15 +22,6 @@ examples.callback()(lambda: None)  # keeps `add` a word of its own while it is t
 app.add_typer(examples, name="examples")
 
 
-def read_values(project: Project, workflow: str) -> dict[str, Any]:
-    """The parameters of a workflow, checked."""
-    from pinmill.params import check_params
-    from pinmill.plan import load_workflow, read_notebooks
-
-    given = load_workflow(project, workflow)
-    return check_params(given, read_notebooks(project, given), project.settings)[0]
-
-
 @examples.command()
 def add(
     workflow: Workflow,
@@ -44,6 +35,7 @@ def add(
     Example: pinmill examples add docstrings new.csv --annotator ann
     """
     from pinmill.annotations import check_examples, find_new_labels, read_examples
+    from pinmill.plan import read_values
     from pinmill.store import Annotation
     from pinmill.table import load_table
 
@@ -86,6 +78,7 @@ def annotations(
     Example: pinmill annotations docstrings --retract 12 --retract 15
     """
     from pinmill.annotations import current_labels
+    from pinmill.plan import read_values
 
     project = open_project()
     name = read_values(project, workflow)["label"]

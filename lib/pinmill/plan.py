@@ -59,6 +59,12 @@ def read_notebooks(project: Project, params: Params) -> list[Stage]:
     return read_stages(project.notebooks, paths)
 
 
+def read_values(project: Project, workflow: str) -> dict[str, Any]:
+    """The parameters of a workflow, checked."""
+    given = load_workflow(project, workflow)
+    return check_params(given, read_notebooks(project, given), project.settings)[0]
+
+
 def make_plan(
     project: Project,
     workflow: str,
