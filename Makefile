@@ -5,7 +5,7 @@ BIN = .venv/bin
 LABDIR ?= notebooks
 WORKERS ?= 2
 
-.PHONY: run serve test lab check bench soak lock clean
+.PHONY: run serve annotate test lab check bench soak lock clean
 
 run: .venv/installed  ## run the default workflow, or another: make run W=electronics
 	@$(BIN)/pinmill run $(W)
@@ -15,6 +15,9 @@ test: .venv/tested  ## run the whole test suite, by default in two processes
 
 serve: .venv/installed  ## serve the champion over HTTP: make serve W=electronics
 	@$(BIN)/pinmill serve $(W) $(ARGS)
+
+annotate: .venv/installed  ## open the screen to label texts as an app: make annotate W=electronics
+	@$(BIN)/pinmill annotate $(W) $(ARGS)
 
 lab: .venv/installed  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab $(LABDIR)
@@ -30,7 +33,7 @@ soak: .venv/tested  ## kill 100 runs at random moments, and try the board with m
 	@PINMILL_EXAMPLES=500 $(BIN)/python -m pytest --timeout=3600 tests/test_board_property.py
 
 lock:  ## resolve requirements.lock and tests/requirements.lock anew (needs uv)
-	@uv pip compile -q pyproject.toml --extra work --universal --python-version 3.11 --generate-hashes \
+	@uv pip compile -q pyproject.toml --extra work --extra app --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate -o requirements.lock
 	@uv pip compile -q pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate -c requirements.lock -o tests/requirements.lock
