@@ -19,11 +19,18 @@ PinmillError                    exit code 4 unless it says otherwise
 ├── RunError                    a run could not start or finish
 │   ├── LockedError             the lock of this workflow and job is held (75)
 │   └── StageError              a cell raised, hung, or lost its kernel
-└── ReportError                 a page could not be rendered
+├── ReportError                 a page could not be rendered
+└── ClientError                 a service did not do what a client asked; has `status` and `errors`
+    ├── NotAllowedError         PermissionError: no token, or one whose role is too small
+    ├── WrongColumnsError       DataError: rows do not fit, all of them named
+    ├── BusyError               too many requests, no model ready, or something else at work: later
+    ├── ModelChangedError       the model that was asked first is gone
+    └── UnreachableError        ConnectionError: nobody answers at this address
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 class PinmillError(Exception):
@@ -105,6 +112,34 @@ class StageError(RunError):
 
 
 class ReportError(PinmillError):
+    pass
+
+
+class ClientError(PinmillError):
+    """`status` is HTTP's, 0 without an answer; `errors` names each violation, as {row, field, problem}."""
+
+    def __init__(self, said: str, *, status: int = 0, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(said)
+        self.status, self.errors = status, list(errors)
+
+
+class NotAllowedError(ClientError, PermissionError):
+    pass
+
+
+class WrongColumnsError(ClientError, DataError):
+    pass
+
+
+class BusyError(ClientError):
+    pass
+
+
+class ModelChangedError(ClientError):
+    pass
+
+
+class UnreachableError(ClientError, ConnectionError):
     pass
 
 
