@@ -221,7 +221,7 @@ def test_a_store_of_a_newer_pinmill_is_a_problem(project: Project) -> None:
     assert doctor.store(project).found.startswith("not there yet")
     with project.store.writing():
         pass
-    assert doctor.store(project).found == f"version 2 at {project.store.where}"
+    assert doctor.store(project).found == f"version 3 at {project.store.where}"
     with sqlite3.connect(project.outputs / "pinmill.sqlite") as connection:
         connection.execute("UPDATE schema_version SET version = 99")
     connection.close()

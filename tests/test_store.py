@@ -236,7 +236,7 @@ def test_an_older_store_is_brought_forward_once_by_whoever_comes_first(store: St
     printed = start_together(ADD_COLUMN, path, 4)  # a second ADD COLUMN would fail
     assert sorted(line.split() for line in printed) == [["1", str(number)] for number in range(1, 5)]
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(3,)]
+        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(4,)]
         assert connection.execute("SELECT hash, extra FROM examples").fetchall() == [("1", None)]
     connection.close()
 
@@ -297,7 +297,7 @@ def test_a_store_of_a_newer_pinmill_is_refused(store: Store) -> None:
     for use in (lambda: store.latest_annotation("w"), lambda: say(store, "b")):
         with pytest.raises(StoreError) as caught:
             use()
-        said = "has version 9; this Pinmill knows 2. A newer one wrote it: upgrade this one"
+        said = "has version 9; this Pinmill knows 3. A newer one wrote it: upgrade this one"
         assert str(caught.value) == f"the store {store.where} {said}"
 
 

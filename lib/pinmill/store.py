@@ -1,4 +1,4 @@
-"""The store: examples, annotations, calls, predictions and tokens of all workflows, in one SQL database.
+"""The store: examples, annotations, leases, calls, predictions and tokens of all workflows, in one SQL database.
 
 SQLite in a file by default, or any SQLAlchemy URL. What a method has returned survives a kill. Nothing is made until
 the first write. Other modules take the tables from here, `read` a query, and write in `writing`.
@@ -56,7 +56,11 @@ EXAMPLES = _table("examples", "workflow hash origin created", must("record", JSO
 ANNOTATIONS = _table(  # rows are only ever appended
     "annotations", "workflow hash annotator created note key strategy", must("record", JSON), may("label", JSON),
     may("seconds", sql.Float), may("retracts", ID), once("workflow", "key"), sql.Index("by_id", "workflow", "id"),
+    sql.Index("by_hash", "workflow", "hash"), sql.Index("by_retracts", "retracts"),
 )  # fmt: skip
+LEASES = _table(  # who was shown which example, until when nobody else is
+    "leases", "workflow hash annotator strategy key created expires", once("workflow", "hash", "annotator")
+)
 CALLS = _table(
     "calls", "workflow time version endpoint caller input_hash", must("status", sql.Integer), may("input", JSON),
     may("output", JSON), must("milliseconds", sql.Float), must("cached", sql.Boolean),
@@ -73,21 +77,37 @@ AUDIT = _table("audit", "time who what workflow detail")  # rows are only ever a
 
 # The tables above are the newest version, and what a new store is made of. The n-th function here brings a store of
 # version n to version n + 1: whoever changes a table appends one, and never edits those before.
+def _number(connection: sql.Connection) -> str:
+    """The type of a key that counts up."""
+    return "BIGSERIAL" if connection.dialect.name == "postgresql" else "INTEGER"
+
+
 def _tell_callers(connection: sql.Connection) -> None:
     """To version 2: a call knows its request and row, a token who made it, and there is an audit list."""
-    number = "BIGSERIAL" if connection.dialect.name == "postgresql" else "INTEGER"
     for statement in (
         "ALTER TABLE calls ADD COLUMN request TEXT DEFAULT '' NOT NULL",
         'ALTER TABLE calls ADD COLUMN "row" INTEGER DEFAULT 0 NOT NULL',
         "CREATE INDEX by_request ON calls (request)",
         "ALTER TABLE tokens ADD COLUMN \"by\" TEXT DEFAULT '' NOT NULL",
-        f"CREATE TABLE audit (id {number} NOT NULL PRIMARY KEY, time TEXT NOT NULL, who TEXT NOT NULL, "
+        f"CREATE TABLE audit (id {_number(connection)} NOT NULL PRIMARY KEY, time TEXT NOT NULL, who TEXT NOT NULL, "
         "what TEXT NOT NULL, workflow TEXT NOT NULL, detail TEXT NOT NULL)",
     ):
         connection.exec_driver_sql(statement)
 
 
-UPGRADES: list[Callable[[sql.Connection], None]] = [_tell_callers]
+def _lend_examples(connection: sql.Connection) -> None:
+    """To version 3: there are leases, and annotations are found by what they are of and by what they retract."""
+    for statement in (
+        f"CREATE TABLE leases (id {_number(connection)} NOT NULL PRIMARY KEY, workflow TEXT NOT NULL, "
+        "hash TEXT NOT NULL, annotator TEXT NOT NULL, strategy TEXT NOT NULL, key TEXT NOT NULL, "
+        "created TEXT NOT NULL, expires TEXT NOT NULL, UNIQUE (workflow, hash, annotator))",
+        "CREATE INDEX by_hash ON annotations (workflow, hash)",
+        "CREATE INDEX by_retracts ON annotations (retracts)",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+UPGRADES: list[Callable[[sql.Connection], None]] = [_tell_callers, _lend_examples]
 
 
 @dataclass(frozen=True)
@@ -160,27 +180,13 @@ class Store:
         self, workflow: str, annotations: Sequence[Annotation], *, annotator: str, when: datetime
     ) -> list[int]:
         """Append labels, all or none; the id of each. One whose key is known is not added again: it has its old id."""
-        if wrong := {annotation.strategy for annotation in annotations}.difference(STRATEGIES):
-            raise DataError(f"strategy is {', '.join(sorted(wrong))}; it must be one of {', '.join(STRATEGIES)}")
-        about = {"workflow": workflow, "annotator": annotator, "created": stamp(when), "retracts": None}
-        rows = [{**plain(vars(annotation), "annotation"), **about} for annotation in annotations]
         with self.writing() as connection:
-            _append(connection, ANNOTATIONS.c.key, rows)
-            ids = _find_ids(connection, ANNOTATIONS.c.key, rows)
-        return [ids[annotation.key] for annotation in annotations]
+            return append_annotations(connection, workflow, annotations, annotator=annotator, when=when)
 
     def retract(self, annotation: int, *, annotator: str, when: datetime) -> int:
         """Append that annotation `annotation` counts no more; the id of that row. Again is the same retraction."""
-        about = {"annotator": annotator, "created": stamp(when), "key": f"retract:{annotation}", "retracts": annotation}
-        label = sql.select(ANNOTATIONS).where(ANNOTATIONS.c.id == annotation, ANNOTATIONS.c.retracts.is_(None))
         with self.writing() as connection:
-            row = connection.execute(label).mappings().first()
-            if row is None:
-                raise StoreError(f"annotation {annotation} cannot be retracted: no label has that id")
-            kept = {name: row[name] for name in ("workflow", "hash", "record", "strategy")}
-            rows = [{**kept, **about, "label": None, "seconds": None, "note": ""}]
-            _append(connection, ANNOTATIONS.c.key, rows)
-            return _find_ids(connection, ANNOTATIONS.c.key, rows)[about["key"]]
+            return append_retraction(connection, annotation, annotator=annotator, when=when)
 
     def read_annotations(self, workflow: str) -> "DataFrame":
         """All annotations and retractions of `workflow`, in the order in which they came."""
@@ -238,6 +244,35 @@ class Store:
 def stamp(when: datetime) -> str:
     """`when` (aware) as the store keeps it: ISO 8601 in UTC with microseconds, which sorts as text."""
     return when.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def append_annotations(
+    connection: sql.Connection, workflow: str, annotations: Sequence[Annotation], *, annotator: str, when: datetime
+) -> list[int]:
+    """`Store.add_annotations` within a transaction."""
+    if wrong := {annotation.strategy for annotation in annotations}.difference(STRATEGIES):
+        raise DataError(f"strategy is {', '.join(sorted(wrong))}; it must be one of {', '.join(STRATEGIES)}")
+    about = {"workflow": workflow, "annotator": annotator, "created": stamp(when), "retracts": None}
+    rows = [{**plain(vars(annotation), "annotation"), **about} for annotation in annotations]
+    _append(connection, ANNOTATIONS.c.key, rows)
+    ids = _find_ids(connection, ANNOTATIONS.c.key, rows)
+    return [ids[annotation.key] for annotation in annotations]
+
+
+def append_retraction(connection: sql.Connection, annotation: int, *, annotator: str, when: datetime) -> int:
+    """`Store.retract` within a transaction."""
+    known = connection.scalar(sql.select(ANNOTATIONS.c.id).where(ANNOTATIONS.c.retracts == annotation))
+    if known is not None:
+        return known
+    label = sql.select(ANNOTATIONS).where(ANNOTATIONS.c.id == annotation, ANNOTATIONS.c.retracts.is_(None))
+    row = connection.execute(label).mappings().first()
+    if row is None:
+        raise StoreError(f"annotation {annotation} cannot be retracted: no label has that id")
+    kept = {name: row[name] for name in ("workflow", "hash", "record", "strategy")}
+    about = {"annotator": annotator, "created": stamp(when), "retracts": annotation, "key": f":retract:{annotation}"}
+    rows = [{**kept, **about, "label": None, "seconds": None, "note": ""}]  # no annotator's key begins with a colon
+    _append(connection, ANNOTATIONS.c.key, rows)
+    return _find_ids(connection, ANNOTATIONS.c.key, rows)[about["key"]]
 
 
 def _upgrade(connection: sql.Connection, version: int) -> None:

@@ -1,0 +1,323 @@
+"""Which example an annotator is shown next, and what becomes of the answer: leases, labels, skips, undo, progress.
+
+Each method is one transaction of the store: what it returned survives a kill, and with the same key it is done once.
+"""
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Any
+
+import sqlalchemy as sql
+
+from pinmill.errors import DataError
+from pinmill.store import (
+    ANNOTATIONS,
+    EXAMPLES,
+    LEASES,
+    STRATEGIES,
+    Annotation,
+    Store,
+    append_annotations,
+    append_retraction,
+    stamp,
+)
+
+CHOICES = tuple(name for name in STRATEGIES if name != "given")  # how a queue can choose
+POOL = 2_000  # examples that a model is asked to rank at once
+PAGE = 100  # examples of an order that are looked up at once: the first of them are mostly open
+RECENT = 20  # labels that the pace is of
+EDITED, SHOWN = "edited", ":shown"  # the note, and the end of the key, of the skip of an example that was edited
+TICK = timedelta(microseconds=1)  # between two stamps
+
+
+@dataclass(frozen=True)
+class Task:
+    """An example that is leased to an annotator."""
+
+    hash: str
+    record: Mapping[str, Any]
+    strategy: str  # how it was chosen
+    key: str  # for its label, which with it is one label however often it is sent
+    expires: str  # a stamp; if not after now, somebody else has the example by now, too
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the labelling is, as one annotator sees it."""
+
+    open: int  # examples that this annotator may be given
+    done: int  # inputs that somebody labelled
+    own: int  # inputs that this annotator labelled
+    today: int  # of those, since midnight UTC
+    skipped: int  # examples that this annotator skipped, edited ones not counted
+    pace: float | None  # labels an hour over the last RECENT; None before the second
+    agreement: float | None  # share of others' labels of inputs that both labelled which are the same; None without
+    compared: int  # inputs that both this annotator and others labelled
+
+
+class Queue:
+    """The examples of a workflow, for people to label. Processes and threads may share it, as they do its store."""
+
+    def __init__(
+        self, store: Store, workflow: str, *, strategy: str = "random", overlap: int = 0, seconds: float = 900
+    ) -> None:
+        """`overlap` percent of the examples are given to two annotators; a lease lasts `seconds`."""
+        if not 0 <= overlap <= 100:
+            raise DataError(f"overlap is {overlap}; it must be a percentage from 0 to 100")
+        self._store, self._workflow, self._strategy = store, workflow, check_strategy(strategy)
+        self._overlap, self._life = overlap, timedelta(seconds=seconds)
+
+    def pool(self, annotator: str, *, now: datetime) -> list[tuple[str, Mapping[str, Any]]]:
+        """(hash, record) of at most POOL examples that are open for `annotator`, in random order."""
+        chosen = self._select_open(annotator, now).order_by(EXAMPLES.c.hash).limit(POOL)
+        return [(hash, record) for hash, record in self._store.read(chosen)]
+
+    def take(
+        self, annotator: str, n: int, *, now: datetime, order: Sequence[str] = (), strategy: str = ""
+    ) -> list[Task]:
+        """Lease at most `n` examples to `annotator`: first those that were, then the open ones of `order`, then others.
+
+        `order` is of hashes, best first by `strategy` (default: the queue's). Others are the newest if that is the
+        strategy, else random ones.
+        """
+        strategy, expires = check_strategy(strategy or self._strategy), stamp(now + self._life)
+        rest, by = ("newest", EXAMPLES.c.id.desc()) if strategy == "newest" else ("random", EXAMPLES.c.hash)
+        with self._store.writing() as connection:
+            held = connection.execute(self._select_leased(annotator, now).limit(n)).all()
+            given = {hash: Task(hash, record, how, key, expires) for hash, record, how, key in held}
+            renewed = sql.update(LEASES).where(self._is_leased(annotator, [*given])).values(expires=expires)
+            connection.execute(renewed)
+            asked, query = (
+                [hash for hash in dict.fromkeys(order) if hash not in given],
+                self._select_open(annotator, now),
+            )
+            while asked and len(given) < n:
+                page, asked = asked[:PAGE], asked[PAGE:]
+                found = dict(connection.execute(query.where(EXAMPLES.c.hash.in_(page))).all())
+                best = [hash for hash in page if hash in found][: n - len(given)]
+                given |= {hash: Task(hash, found[hash], strategy, make_key(hash), expires) for hash in best}
+            others = query.where(EXAMPLES.c.hash.not_in([*given])).order_by(by).limit(n - len(given))
+            for hash, record in connection.execute(others).all() if len(given) < n else ():
+                given[hash] = Task(hash, record, rest, make_key(hash), expires)
+            self._lend(connection, annotator, [*given.values()][len(held) :], created=stamp(now))
+        return [*given.values()]
+
+    def label(self, annotator: str, annotation: Annotation, *, now: datetime, shown: str = "") -> int:
+        """Append a label and end the lease on its example; the label's id. A known key gives the old id, and no more.
+
+        `shown` is the example whose text was edited into the annotation's, if it was: that one is skipped.
+        """
+        label = replace(annotation, key=f"{annotator}:{annotation.key}")
+        with self._store.writing() as connection:
+            rows = [label]
+            if shown not in ("", label.hash):
+                about = {"label": None, "seconds": None, "note": EDITED, "key": f"{label.key}{SHOWN}"}
+                rows = [replace(label, hash=shown, record=self._read_record(connection, shown), **about), label]
+            return self._append(connection, annotator, rows, now)
+
+    def skip(
+        self, annotator: str, hash: str, *, key: str, note: str = "", seconds: float | None = None, now: datetime
+    ) -> int:
+        """Append that `annotator` takes no side on an example, and end the lease on it; the id of that row."""
+        about = {"key": f"{annotator}:{key}", "seconds": seconds, "note": note}
+        with self._store.writing() as connection:
+            strategy = connection.scalar(sql.select(LEASES.c.strategy).where(self._is_leased(annotator, [hash])))
+            row = Annotation(hash, self._read_record(connection, hash), None, strategy=strategy or "given", **about)
+            return self._append(connection, annotator, [row], now)
+
+    def undo(self, annotator: str, *, now: datetime) -> Task | None:
+        """Take back the last label or skip of `annotator` that came from the queue: its example, again; None: no such.
+
+        What was edited comes back as it was shown. The example is the next that `take` gives, unless somebody else has
+        it by now: then its lease is over at once, and a label is kept like any late one.
+        """
+        by, of = ANNOTATIONS.c.annotator == annotator, ANNOTATIONS.c
+        with self._store.writing() as connection:
+            last = self._select_rows(by, of.strategy != "given").order_by(of.id.desc()).limit(1)
+            row = connection.execute(last).first()
+            if row is None:
+                return None
+            shown = connection.execute(self._select_rows(by, of.key == f"{row.key}{SHOWN}")).first()
+            for one in (row, shown) if shown else (row,):
+                append_retraction(connection, one.id, annotator=annotator, when=now)
+            hash, record = (shown or row).hash, (shown or row).record
+            connection.execute(sql.delete(LEASES).where(self._is_leased(annotator, [hash])))
+            is_open = connection.execute(self._select_open(annotator, now).where(EXAMPLES.c.hash == hash)).first()
+            first = connection.scalar(sql.select(sql.func.min(LEASES.c.created)).where(self._is_leased(annotator)))
+            expires = stamp(now + self._life if is_open else now)
+            task = Task(hash, record, row.strategy, make_key(hash), expires)
+            before = datetime.fromisoformat(first) - TICK if first else now
+            self._lend(connection, annotator, [task], created=stamp(before))
+        return task
+
+    def progress(self, annotator: str, *, now: datetime) -> Progress:
+        """How far the labelling is, as `annotator` sees it."""
+        mine, other = ANNOTATIONS.alias(), ANNOTATIONS.alias()
+        done = self._select_rows(is_label(ANNOTATIONS)).with_only_columns(ANNOTATIONS.c.hash).distinct()
+        is_mine = self._is_current(mine) & (mine.c.annotator == annotator)
+        own = sql.select(mine.c.created, is_label(mine), mine.c.note).where(is_mine).order_by(mine.c.id)
+        said = self._store.read(own)
+        times = [datetime.fromisoformat(created) for created, labelled, _ in said if labelled]
+        theirs = self._is_current(other) & (other.c.annotator != annotator) & (other.c.hash == mine.c.hash)
+        both = sql.select(mine.c.hash, mine.c.label, other.c.label).where(is_mine, theirs)
+        pairs = self._store.read(both.where(is_label(mine), is_label(other)))
+        return Progress(
+            open=self._count(self._select_open(annotator, now)),
+            done=self._count(done),
+            own=len(times),
+            today=sum(time.date() == now.astimezone(UTC).date() for time in times),
+            skipped=sum(not labelled and note != EDITED for _, labelled, note in said),
+            pace=find_pace(times[-RECENT:]),
+            agreement=sum(is_same(one, two) for _, one, two in pairs) / len(pairs) if pairs else None,
+            compared=len({hash for hash, _, _ in pairs}),
+        )
+
+    def _select_open(self, annotator: str, now: datetime) -> sql.Select:
+        """Hash and record of the examples that are open for `annotator`."""
+        of = EXAMPLES.c
+        return sql.select(of.hash, of.record).where(of.workflow == self._workflow, self._is_open(annotator, now))
+
+    def _is_open(self, annotator: str, now: datetime) -> sql.ColumnElement[bool]:
+        """Whether an example has no row of `annotator`, and not yet enough other people who labelled or lease it."""
+        row, lease, of = ANNOTATIONS.alias(), LEASES.alias(), EXAMPLES.c
+        here = (row.c.workflow == self._workflow) & (row.c.hash == of.hash) & is_standing(row)
+        said, own = sql.select(row.c.annotator).where(here).correlate(EXAMPLES), row.c.annotator == annotator
+        live = (lease.c.annotator != annotator) & (lease.c.expires > stamp(now))
+        leased = sql.select(lease.c.hash).where(lease.c.workflow == self._workflow, live)
+        by_nobody = of.hash.not_in(leased) & ~said.where(own | is_label(row)).exists()
+        if self._overlap == 0:
+            return by_nobody
+        held = leased.with_only_columns(lease.c.annotator).where(lease.c.hash == of.hash).correlate(EXAMPLES)
+        others = sql.union_all(said.where(~own, is_label(row)), held).subquery().c.annotator
+        number = sql.select(sql.func.count(others.distinct())).correlate(EXAMPLES).scalar_subquery()
+        by_one = ~said.where(own).exists() & (number < 2)
+        # Not by the first digits: in the random order, which is by those, the whole overlap would come first.
+        overlapping = sql.func.substr(of.hash, 9, 8) < f"{self._overlap * 2**32 // 100:08x}"
+        return by_one if self._overlap == 100 else sql.case((overlapping, by_one), else_=by_nobody)
+
+    def _select_leased(self, annotator: str, now: datetime) -> sql.Select:
+        """Hash, record, strategy and key of examples leased to `annotator` that still are, or that nobody else has."""
+        row, of = ANNOTATIONS.alias(), LEASES.c
+        here = (row.c.workflow == self._workflow) & (row.c.hash == of.hash) & (row.c.annotator == annotator)
+        live = (of.expires > stamp(now)) & ~sql.select(row.c.id).where(here, is_standing(row)).correlate(
+            LEASES
+        ).exists()
+        example = (EXAMPLES.c.workflow == of.workflow) & (EXAMPLES.c.hash == of.hash)
+        chosen = sql.select(of.hash, EXAMPLES.c.record, of.strategy, of.key).where(self._is_leased(annotator), example)
+        return chosen.where(live | self._is_open(annotator, now)).order_by(of.created, of.id)
+
+    def _is_leased(self, annotator: str, hashes: Sequence[str] | None = None) -> sql.ColumnElement[bool]:
+        """Whether a lease is of `annotator`, and on one of these examples (default: any)."""
+        lent = (LEASES.c.workflow == self._workflow) & (LEASES.c.annotator == annotator)
+        return lent if hashes is None else lent & LEASES.c.hash.in_(hashes)
+
+    def _select_rows(self, *conditions: sql.ColumnElement[bool]) -> sql.Select:
+        """The labels and skips of the workflow that were not taken back."""
+        of = ANNOTATIONS.c
+        return sql.select(ANNOTATIONS).where(of.workflow == self._workflow, is_standing(ANNOTATIONS), *conditions)
+
+    def _is_current(self, row: sql.FromClause) -> sql.ColumnElement[bool]:
+        """Whether a row is what counts: of its annotator the last on its input that was not taken back."""
+        later = ANNOTATIONS.alias()
+        same = [later.c[name] == row.c[name] for name in ("workflow", "hash", "annotator")]
+        newer = sql.select(later.c.id).where(*same, later.c.id > row.c.id, is_standing(later)).correlate(row).exists()
+        return (row.c.workflow == self._workflow) & is_standing(row) & ~newer
+
+    def _count(self, query: sql.Select) -> int:
+        rows = self._store.read(sql.select(sql.func.count()).select_from(query.subquery()))
+        return rows[0][0] if rows else 0
+
+    def _read_record(self, connection: sql.Connection, hash: str) -> Mapping[str, Any]:
+        """The record of an example; DataError if there is none of that hash."""
+        found = (EXAMPLES.c.workflow == self._workflow) & (EXAMPLES.c.hash == hash)
+        record = connection.scalar(sql.select(EXAMPLES.c.record).where(found))
+        if record is None:
+            raise DataError(f"{self._workflow} has no example {hash!r}; take one from its queue")
+        return record
+
+    def _append(self, connection: sql.Connection, annotator: str, rows: Sequence[Annotation], now: datetime) -> int:
+        """Append rows and end the leases on their examples; the last one's id. If its key is known, only its old id."""
+        of = ANNOTATIONS.c
+        known = sql.select(of.id).where(of.workflow == self._workflow, of.key == rows[-1].key)
+        if (old := connection.scalar(known)) is not None:
+            return old
+        connection.execute(sql.delete(LEASES).where(self._is_leased(annotator, [row.hash for row in rows])))
+        return append_annotations(connection, self._workflow, rows, annotator=annotator, when=now)[-1]
+
+    def _lend(self, connection: sql.Connection, annotator: str, tasks: Sequence[Task], *, created: str) -> None:
+        about = {"workflow": self._workflow, "annotator": annotator, "created": created}
+        rows = [
+            about | {name: getattr(task, name) for name in ("hash", "strategy", "key", "expires")} for task in tasks
+        ]
+        if rows:
+            connection.execute(sql.insert(LEASES), rows)
+
+
+def order_pool(
+    strategy: str,
+    pool: Sequence[str],
+    first: Sequence[Mapping[str, float] | None],
+    second: Sequence[Mapping[str, float] | None] | None = None,
+) -> list[str]:
+    """The hashes of `pool`, best to label first, by what models say of each: {class: probability}, or None.
+
+    By uncertainty: the smallest margin between the two largest probabilities of `first`; by disagreement: the largest
+    distance between `first` and `second`. Equal ones keep their order; those without probabilities come last.
+    """
+    if strategy == "uncertainty":
+        ranks = [math.inf if one is None else find_margin(one) for one in first]
+    elif strategy == "disagreement" and second is not None:
+        pairs = zip(first, second, strict=True)
+        ranks = [math.inf if one is None or two is None else -find_distance(one, two) for one, two in pairs]
+    else:
+        raise DataError(f"a pool cannot be ordered by {strategy!r} with {1 + (second is not None)} models")
+    return [hash for hash, _ in sorted(zip(pool, ranks, strict=True), key=itemgetter(1))]
+
+
+def find_margin(probabilities: Mapping[str, float]) -> float:
+    """How much more probable the likeliest class is than the next, 0..1."""
+    largest = sorted([*probabilities.values(), 0.0, 0.0], reverse=True)
+    return largest[0] - largest[1]
+
+
+def find_distance(first: Mapping[str, float], second: Mapping[str, float]) -> float:
+    """The total variation distance of two distributions, 0..1; a class that one does not know has 0 there."""
+    return sum(abs(first.get(name, 0.0) - second.get(name, 0.0)) for name in {**first, **second}) / 2
+
+
+def find_pace(times: Sequence[datetime]) -> float | None:
+    """Labels an hour, of labels made at these `times`, in order; None for less than two, or no time between them."""
+    hours = (times[-1] - times[0]) / timedelta(hours=1) if times else 0.0
+    return (len(times) - 1) / hours if hours > 0 else None
+
+
+def is_same(one: Any, two: Any) -> bool:
+    """Whether two labels are the same: 1 and 1.0 are, 1 and True are not."""
+    return one == two and isinstance(one, bool) == isinstance(two, bool)
+
+
+def is_standing(row: sql.FromClause) -> sql.ColumnElement[bool]:
+    """Whether a row of annotations is a label or a skip that was not taken back."""
+    back = ANNOTATIONS.alias()
+    return row.c.retracts.is_(None) & ~sql.select(back.c.id).where(back.c.retracts == row.c.id).correlate(row).exists()
+
+
+def is_label(row: sql.FromClause) -> sql.ColumnElement[bool]:
+    """Whether a row of annotations takes a side."""
+    return row.c.label.is_not(sql.null())
+
+
+def make_key(hash: str) -> str:
+    """A key that nobody has used, for the label of an example."""
+    return f"{hash[:8]}-{secrets.token_hex(6)}"
+
+
+def check_strategy(strategy: str) -> str:
+    """`strategy`, if a queue can choose by it; DataError if not."""
+    if strategy not in CHOICES:
+        raise DataError(f"strategy is {strategy!r}; it must be one of {', '.join(CHOICES)}")
+    return strategy
