@@ -453,3 +453,18 @@ def test_labels_of_a_new_class_are_told_and_can_be_retracted(trained: "Workplace
     assert counts["labels"] == {"ham": 1}
     rows = Store(trained.root / "outputs" / "pinmill.sqlite").read_annotations("tiny")
     assert rows[["retracts", "annotator"]].values.tolist()[3:] == [[1, getpass.getuser()], [3, getpass.getuser()]]
+
+
+def test_rows_of_the_source_without_a_label_wait_for_a_person(workplace: "Workplace") -> None:
+    with (workplace.root / "tiny.csv").open("a") as file:
+        file.write("is this  one spam,\nand this one,\nis this one spam,\n")
+    workplace.params((workplace.root / "params/tiny.yaml").read_text() + "drop_unlabelled: true\n")
+    command = [sys.executable, "-m", "papermill", "--cwd", ".", "notebooks/01-prepare.ipynb", "out.ipynb"]
+    for _ in range(2):  # also when it runs again
+        command_done = subprocess.run([*command, "-p", "workflow", "tiny"], cwd=workplace.root, capture_output=True)
+        assert command_done.returncode == 0, command_done.stderr.decode()
+    waiting = Store(workplace.root / "outputs/pinmill.sqlite").read_examples("tiny")
+    assert waiting["record"].tolist() == [{"text": "is this one spam"}, {"text": "and this one"}]
+    assert set(waiting["origin"]) == {"the source"}
+    board = Board(workplace.root / "outputs/pins")
+    assert board.pin("tiny-data").facts["dropped"]["no label"] == 3

@@ -25,6 +25,7 @@ class Screen(Voila):
     def listen(self) -> None:
         """Answer until SIGTERM or Ctrl-C, then end all kernels."""
         server = tornado.httpserver.HTTPServer(self.app)
+        self.listening.setblocking(False)
         server.add_sockets([self.listening])
         self.ioloop = tornado.ioloop.IOLoop.current()
         try:
@@ -50,7 +51,7 @@ def copy_notebook(source: Path, folder: Path, workflow: str) -> Path:
 def run_app(notebook: Path, listening: socket.socket, *, is_local: bool) -> None:
     """Show a notebook on a socket until it is ended; `is_local`: only to pages that this machine is asked for."""
     config = Config()
-    config.Voila.open_browser = False
+    config.Voila.open_browser, config.Voila.log_level = False, "ERROR"
     config.Voila.root_dir = str(notebook.parent)  # it gives files of that folder: there is but the notebook
     config.Voila.tornado_settings = CHECKED if is_local else {}
     config.VoilaConfiguration.preheat_kernel = True  # so that the next page is there at once

@@ -132,6 +132,12 @@ class Run:
             self.outside.append({"kind": "annotations", "name": self.workflow, "version": newest, "sha256": None})
         return said
 
+    def add_examples(self, rows: "pd.DataFrame") -> int:
+        """Have rows (as `annotations.read_examples` gives them) wait for a person's label; how many are new."""
+        kept, now = rows[["hash", "record"]].to_dict("list"), now_utc()
+        about = {"hashes": kept["hash"], "origin": "the source", "when": now}
+        return self.project.store.add_examples(self.workflow, kept["record"], **about)[0]
+
     def lineage(self) -> dict[str, Any]:
         """Where everything that this run writes comes from."""
         inputs = [
