@@ -19,6 +19,7 @@ from waiting import wait_until
 
 OPTIONS = {  # every command and its options; a new one fails here until it is added, with a test of its own
     "run": {"--job", "--set", "--force", "--from", "--explain", "--model", "--run-id"},
+    "score": {"--url"},
     "report": {"--run", "--engine", "--open"},
     "runs": {"--json"},
     "params": {"--json", "--schema"},

@@ -4,7 +4,18 @@ import sys
 
 import typer
 
-from pinmill import cli_annotate, cli_data, cli_models, cli_pins, cli_project, cli_runs, cli_serve, cli_token, cli_trace
+from pinmill import (
+    cli_annotate,
+    cli_data,
+    cli_models,
+    cli_pins,
+    cli_project,
+    cli_runs,
+    cli_score,
+    cli_serve,
+    cli_token,
+    cli_trace,
+)
 from pinmill.errors import PinmillError
 
 app = typer.Typer(
@@ -19,6 +30,7 @@ app.add_typer(cli_models.app)
 app.add_typer(cli_data.app)
 app.add_typer(cli_pins.app, name="pins")
 app.add_typer(cli_project.app)
+app.add_typer(cli_score.app)
 app.add_typer(cli_annotate.app)
 app.add_typer(cli_serve.app)
 app.add_typer(cli_token.app)

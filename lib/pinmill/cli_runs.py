@@ -38,23 +38,32 @@ def run(
     Example: pinmill run docstrings --set cv=5 --explain
     """
     from pinmill.plan import make_plan
-    from pinmill.progress import open_progress
-    from pinmill.runner import run_job
     from pinmill.runs import EXIT_CODES, RUN_ID
 
     if run_id and not RUN_ID.fullmatch(run_id):
         raise ParameterError(f"--run-id {run_id!r} is no id of a run: one as in pinmill runs was expected.")
     project, given = open_project(), assignments or []
     plan = make_plan(project, workflow, job=job, assignments=given, force=force, start_from=start_from, model=model)
+    raise typer.Exit(EXIT_CODES[run_plan(project, plan, explain=explain, run=run_id).status])
+
+
+def run_plan(project: Project, plan: Any, *, explain: bool = False, run: str = "") -> Any:
+    """Run a job while a person watches, say how it ended, and return its record. Exits when it is interrupted."""
+    from pinmill.progress import open_progress
+    from pinmill.runner import run_job
+    from pinmill.runs import EXIT_CODES
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with open_progress() as progress:
-            record = run_job(project, plan, progress, explain=explain, run=run_id)
+            record = run_job(project, plan, progress, explain=explain, run=run)
     except KeyboardInterrupt:
-        print(f"interrupted. The next run takes up what is finished; see: pinmill runs {workflow}", file=sys.stderr)
+        print(
+            f"interrupted. The next run takes up what is finished; see: pinmill runs {plan.workflow}", file=sys.stderr
+        )
         raise typer.Exit(EXIT_CODES["interrupted"]) from None
     print_outcome(project, record)
-    raise typer.Exit(EXIT_CODES[record.status])
+    return record
 
 
 def print_outcome(project: Project, record: Any) -> None:

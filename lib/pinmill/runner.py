@@ -32,7 +32,7 @@ from pinmill.runs import (
     write_record,
 )
 from pinmill.secret import reveal, scrub
-from pinmill.session import CHAMPION, OUTSIDE
+from pinmill.session import INPUT, NO_PINS, OUTSIDE
 from pinmill.settle import DECISION, settle, stands
 from pinmill.version import now_utc
 
@@ -105,7 +105,7 @@ def finish(work: Work) -> RunRecord:
 
 def take_stage(work: Work, stage: Stage, number: int) -> None:
     """Reuse the result of a stage, or run it; either way the record says so."""
-    kinds = [kind for kind in stage.reads if kind not in (OUTSIDE, CHAMPION)]
+    kinds = [kind for kind in stage.reads if kind not in NO_PINS]
     inputs = {kind: work.record.output(kind) or find_pin(work, kind) for kind in kinds}
     contents = {kind: pin["content"] for kind, pin in inputs.items()}
     lock = hash_file(work.project.lock_file) if work.project.lock_file.is_file() else ""
@@ -141,7 +141,7 @@ def find_pin(work: Work, kind: str, *, writer: Stage | None = None) -> dict[str,
 def read_outside(work: Work, stage: Stage) -> str | None:
     """How fresh the outside input is; empty text for a stage that has none, None when that cannot be told."""
     if OUTSIDE not in stage.reads:
-        return ""
+        return None if INPUT in stage.reads else ""
     from pinmill.freshness import add_annotation, freshness
     from pinmill.source import check_source
 

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from pinmill.source import Raw
 
 OUTSIDE = "source"  # in a stage's `reads`: what lies outside the board
+INPUT = "input"  # in a stage's `reads`: a table to be scored; such a stage always runs
 CHAMPION = "champion"  # in a stage's `reads`: the champion at the time, if there is one
+NO_PINS = (OUTSIDE, INPUT, CHAMPION)
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ def warm_up() -> None:
 
 def find_inputs(board: Board, stage: Stage, workflow: str) -> dict[str, Pin]:
     """The last committed version of each pin that a stage reads. Raises PinNotFoundError."""
-    kinds = [kind for kind in stage.reads if kind not in (OUTSIDE, CHAMPION)]
+    kinds = [kind for kind in stage.reads if kind not in NO_PINS]
     return {kind: board.pin(f"{workflow}-{kind}") for kind in kinds}
 
 
