@@ -5,7 +5,7 @@ Each method is one transaction of the store: what it returned survives a kill, a
 
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -13,25 +13,15 @@ from typing import Any
 
 import sqlalchemy as sql
 
+from pinmill.agreement import EDITED, find_pace, name_label
 from pinmill.errors import DataError
-from pinmill.store import (
-    ANNOTATIONS,
-    EXAMPLES,
-    LEASES,
-    STRATEGIES,
-    Annotation,
-    Store,
-    append_annotations,
-    append_retraction,
-    stamp,
-)
+from pinmill.store import ANNOTATIONS, EXAMPLES, LEASES, STRATEGIES, Annotation, Store, annotate, retract, stamp
 
 CHOICES = tuple(name for name in STRATEGIES if name != "given")  # how a queue can choose
 POOL = 2_000  # examples that a model is asked to rank at once
-PAGE = 100  # examples of an order that are looked up at once: the first of them are mostly open
-RECENT = 20  # labels that the pace is of
-EDITED, SHOWN = "edited", ":shown"  # the note, and the end of the key, of the skip of an example that was edited
+SHOWN = ":shown"  # ends the key of the skip of an example whose edited text was labelled instead
 TICK = timedelta(microseconds=1)  # between two stamps
+Probabilities = Sequence[Mapping[str, float] | None]  # of the classes, for each example; None: there are none
 
 
 @dataclass(frozen=True)
@@ -54,7 +44,7 @@ class Progress:
     own: int  # inputs that this annotator labelled
     today: int  # of those, since midnight UTC
     skipped: int  # examples that this annotator skipped, edited ones not counted
-    pace: float | None  # labels an hour over the last RECENT; None before the second
+    pace: float | None  # labels an hour over the last of them, see `agreement.find_pace`
     agreement: float | None  # share of others' labels of inputs that both labelled which are the same; None without
     compared: int  # inputs that both this annotator and others labelled
 
@@ -73,8 +63,8 @@ class Queue:
 
     def pool(self, annotator: str, *, now: datetime) -> list[tuple[str, Mapping[str, Any]]]:
         """(hash, record) of at most POOL examples that are open for `annotator`, in random order."""
-        chosen = self._select_open(annotator, now).order_by(EXAMPLES.c.hash).limit(POOL)
-        return [(hash, record) for hash, record in self._store.read(chosen)]
+        chosen = self._select_open(annotator, now).add_columns(EXAMPLES.c.record)
+        return [(hash, record) for hash, record in self._store.read(chosen.order_by(EXAMPLES.c.hash).limit(POOL))]
 
     def take(
         self, annotator: str, n: int, *, now: datetime, order: Sequence[str] = (), strategy: str = ""
@@ -84,27 +74,25 @@ class Queue:
         `order` is of hashes, best first by `strategy` (default: the queue's). Others are the newest if that is the
         strategy, else random ones.
         """
-        strategy, expires = check_strategy(strategy or self._strategy), stamp(now + self._life)
-        rest, by = ("newest", EXAMPLES.c.id.desc()) if strategy == "newest" else ("random", EXAMPLES.c.hash)
+        strategy, expires, of = check_strategy(strategy or self._strategy), stamp(now + self._life), EXAMPLES.c
+        rest, by = ("newest", of.id.desc()) if strategy == "newest" else ("random", of.hash)
+        place = {hash: number for number, hash in enumerate(order)}
         with self._store.writing() as connection:
             held = connection.execute(self._select_leased(annotator, now).limit(n)).all()
-            given = {hash: Task(hash, record, how, key, expires) for hash, record, how, key in held}
-            renewed = sql.update(LEASES).where(self._is_leased(annotator, [*given])).values(expires=expires)
-            connection.execute(renewed)
-            asked, query = (
-                [hash for hash in dict.fromkeys(order) if hash not in given],
-                self._select_open(annotator, now),
+            query, room = (
+                self._select_open(annotator, now).where(of.hash.not_in([row.hash for row in held])),
+                n - len(held),
             )
-            while asked and len(given) < n:
-                page, asked = asked[:PAGE], asked[PAGE:]
-                found = dict(connection.execute(query.where(EXAMPLES.c.hash.in_(page))).all())
-                best = [hash for hash in page if hash in found][: n - len(given)]
-                given |= {hash: Task(hash, found[hash], strategy, make_key(hash), expires) for hash in best}
-            others = query.where(EXAMPLES.c.hash.not_in([*given])).order_by(by).limit(n - len(given))
-            for hash, record in connection.execute(others).all() if len(given) < n else ():
-                given[hash] = Task(hash, record, rest, make_key(hash), expires)
-            self._lend(connection, annotator, [*given.values()][len(held) :], created=stamp(now))
-        return [*given.values()]
+            ranked = sorted(connection.scalars(query.where(of.hash.in_(place))), key=place.__getitem__)[:room]
+            others = connection.scalars(query.where(of.hash.not_in(ranked)).order_by(by).limit(room - len(ranked)))
+            new = dict.fromkeys(ranked, strategy) | dict.fromkeys(others, rest)
+            chosen = [*held, *((hash, how, make_key(hash)) for hash, how in new.items())]
+            records = self._read_records(connection, [hash for hash, _, _ in chosen])
+            tasks = [Task(hash, records[hash], how, key, expires) for hash, how, key in chosen]
+            renewed = self._is_leased(annotator, [row.hash for row in held])
+            connection.execute(sql.update(LEASES).where(renewed).values(expires=expires))
+            self._lend(connection, annotator, tasks[len(held) :], created=stamp(now))
+        return tasks
 
     def label(self, annotator: str, annotation: Annotation, *, now: datetime, shown: str = "") -> int:
         """Append a label and end the lease on its example; the label's id. A known key gives the old id, and no more.
@@ -116,7 +104,8 @@ class Queue:
             rows = [label]
             if shown not in ("", label.hash):
                 about = {"label": None, "seconds": None, "note": EDITED, "key": f"{label.key}{SHOWN}"}
-                rows = [replace(label, hash=shown, record=self._read_record(connection, shown), **about), label]
+                about |= {"hash": shown, "record": self._read_records(connection, [shown])[shown]}
+                rows = [replace(label, **about), label]
             return self._append(connection, annotator, rows, now)
 
     def skip(
@@ -126,7 +115,8 @@ class Queue:
         about = {"key": f"{annotator}:{key}", "seconds": seconds, "note": note}
         with self._store.writing() as connection:
             strategy = connection.scalar(sql.select(LEASES.c.strategy).where(self._is_leased(annotator, [hash])))
-            row = Annotation(hash, self._read_record(connection, hash), None, strategy=strategy or "given", **about)
+            record = self._read_records(connection, [hash])[hash]
+            row = Annotation(hash, record, None, strategy=strategy or "given", **about)
             return self._append(connection, annotator, [row], now)
 
     def undo(self, annotator: str, *, now: datetime) -> Task | None:
@@ -143,10 +133,10 @@ class Queue:
                 return None
             shown = connection.execute(self._select_rows(by, of.key == f"{row.key}{SHOWN}")).first()
             for one in (row, shown) if shown else (row,):
-                append_retraction(connection, one.id, annotator=annotator, when=now)
+                retract(connection, one.id, annotator=annotator, when=now)
             hash, record = (shown or row).hash, (shown or row).record
             connection.execute(sql.delete(LEASES).where(self._is_leased(annotator, [hash])))
-            is_open = connection.execute(self._select_open(annotator, now).where(EXAMPLES.c.hash == hash)).first()
+            is_open = connection.scalar(self._select_open(annotator, now).where(EXAMPLES.c.hash == hash))
             first = connection.scalar(sql.select(sql.func.min(LEASES.c.created)).where(self._is_leased(annotator)))
             expires = stamp(now + self._life if is_open else now)
             task = Task(hash, record, row.strategy, make_key(hash), expires)
@@ -171,15 +161,15 @@ class Queue:
             own=len(times),
             today=sum(time.date() == now.astimezone(UTC).date() for time in times),
             skipped=sum(not labelled and note != EDITED for _, labelled, note in said),
-            pace=find_pace(times[-RECENT:]),
-            agreement=sum(is_same(one, two) for _, one, two in pairs) / len(pairs) if pairs else None,
+            pace=find_pace(times),
+            agreement=sum(name_label(one) == name_label(two) for _, one, two in pairs) / len(pairs) if pairs else None,
             compared=len({hash for hash, _, _ in pairs}),
         )
 
     def _select_open(self, annotator: str, now: datetime) -> sql.Select:
-        """Hash and record of the examples that are open for `annotator`."""
-        of = EXAMPLES.c
-        return sql.select(of.hash, of.record).where(of.workflow == self._workflow, self._is_open(annotator, now))
+        """The hashes of the examples that are open for `annotator`."""
+        here = EXAMPLES.c.workflow == self._workflow
+        return sql.select(EXAMPLES.c.hash).where(here, self._is_open(annotator, now))
 
     def _is_open(self, annotator: str, now: datetime) -> sql.ColumnElement[bool]:
         """Whether an example has no row of `annotator`, and not yet enough other people who labelled or lease it."""
@@ -200,17 +190,18 @@ class Queue:
         return by_one if self._overlap == 100 else sql.case((overlapping, by_one), else_=by_nobody)
 
     def _select_leased(self, annotator: str, now: datetime) -> sql.Select:
-        """Hash, record, strategy and key of examples leased to `annotator` that still are, or that nobody else has."""
+        """Hash, strategy and key of the examples leased to `annotator` that still are, or that nobody else has."""
         row, of = ANNOTATIONS.alias(), LEASES.c
         here = (row.c.workflow == self._workflow) & (row.c.hash == of.hash) & (row.c.annotator == annotator)
-        live = (of.expires > stamp(now)) & ~sql.select(row.c.id).where(here, is_standing(row)).correlate(
-            LEASES
-        ).exists()
-        example = (EXAMPLES.c.workflow == of.workflow) & (EXAMPLES.c.hash == of.hash)
-        chosen = sql.select(of.hash, EXAMPLES.c.record, of.strategy, of.key).where(self._is_leased(annotator), example)
-        return chosen.where(live | self._is_open(annotator, now)).order_by(of.created, of.id)
+        said = sql.select(row.c.id).where(here, is_standing(row)).correlate(LEASES).exists()
+        live, example = (
+            (of.expires > stamp(now)) & ~said,
+            (EXAMPLES.c.workflow == of.workflow) & (EXAMPLES.c.hash == of.hash),
+        )
+        chosen = self._is_leased(annotator) & example & (live | self._is_open(annotator, now))
+        return sql.select(of.hash, of.strategy, of.key).where(chosen).order_by(of.created, of.id)
 
-    def _is_leased(self, annotator: str, hashes: Sequence[str] | None = None) -> sql.ColumnElement[bool]:
+    def _is_leased(self, annotator: str, hashes: Iterable[str] | None = None) -> sql.ColumnElement[bool]:
         """Whether a lease is of `annotator`, and on one of these examples (default: any)."""
         lent = (LEASES.c.workflow == self._workflow) & (LEASES.c.annotator == annotator)
         return lent if hashes is None else lent & LEASES.c.hash.in_(hashes)
@@ -231,13 +222,14 @@ class Queue:
         rows = self._store.read(sql.select(sql.func.count()).select_from(query.subquery()))
         return rows[0][0] if rows else 0
 
-    def _read_record(self, connection: sql.Connection, hash: str) -> Mapping[str, Any]:
-        """The record of an example; DataError if there is none of that hash."""
-        found = (EXAMPLES.c.workflow == self._workflow) & (EXAMPLES.c.hash == hash)
-        record = connection.scalar(sql.select(EXAMPLES.c.record).where(found))
-        if record is None:
-            raise DataError(f"{self._workflow} has no example {hash!r}; take one from its queue")
-        return record
+    def _read_records(self, connection: sql.Connection, hashes: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """The records of examples by hash; DataError if one is no example."""
+        of = EXAMPLES.c
+        chosen = (of.workflow == self._workflow) & of.hash.in_(hashes)
+        records = dict(connection.execute(sql.select(of.hash, of.record).where(chosen)).all())
+        if unknown := {*hashes}.difference(records):
+            raise DataError(f"{self._workflow} has no example {', '.join(sorted(unknown))}; take one from its queue")
+        return records
 
     def _append(self, connection: sql.Connection, annotator: str, rows: Sequence[Annotation], now: datetime) -> int:
         """Append rows and end the leases on their examples; the last one's id. If its key is known, only its old id."""
@@ -246,24 +238,19 @@ class Queue:
         if (old := connection.scalar(known)) is not None:
             return old
         connection.execute(sql.delete(LEASES).where(self._is_leased(annotator, [row.hash for row in rows])))
-        return append_annotations(connection, self._workflow, rows, annotator=annotator, when=now)[-1]
+        return annotate(connection, self._workflow, rows, annotator=annotator, when=now)[-1]
 
     def _lend(self, connection: sql.Connection, annotator: str, tasks: Sequence[Task], *, created: str) -> None:
         about = {"workflow": self._workflow, "annotator": annotator, "created": created}
-        rows = [
-            about | {name: getattr(task, name) for name in ("hash", "strategy", "key", "expires")} for task in tasks
-        ]
-        if rows:
+        told = ("hash", "strategy", "key", "expires")
+        if rows := [about | {name: getattr(task, name) for name in told} for task in tasks]:
             connection.execute(sql.insert(LEASES), rows)
 
 
 def order_pool(
-    strategy: str,
-    pool: Sequence[str],
-    first: Sequence[Mapping[str, float] | None],
-    second: Sequence[Mapping[str, float] | None] | None = None,
+    strategy: str, pool: Sequence[str], first: Probabilities, second: Probabilities | None = None
 ) -> list[str]:
-    """The hashes of `pool`, best to label first, by what models say of each: {class: probability}, or None.
+    """The hashes of `pool`, best to label first, by the probabilities that models give to the classes.
 
     By uncertainty: the smallest margin between the two largest probabilities of `first`; by disagreement: the largest
     distance between `first` and `second`. Equal ones keep their order; those without probabilities come last.
@@ -287,17 +274,6 @@ def find_margin(probabilities: Mapping[str, float]) -> float:
 def find_distance(first: Mapping[str, float], second: Mapping[str, float]) -> float:
     """The total variation distance of two distributions, 0..1; a class that one does not know has 0 there."""
     return sum(abs(first.get(name, 0.0) - second.get(name, 0.0)) for name in {**first, **second}) / 2
-
-
-def find_pace(times: Sequence[datetime]) -> float | None:
-    """Labels an hour, of labels made at these `times`, in order; None for less than two, or no time between them."""
-    hours = (times[-1] - times[0]) / timedelta(hours=1) if times else 0.0
-    return (len(times) - 1) / hours if hours > 0 else None
-
-
-def is_same(one: Any, two: Any) -> bool:
-    """Whether two labels are the same: 1 and 1.0 are, 1 and True are not."""
-    return one == two and isinstance(one, bool) == isinstance(two, bool)
 
 
 def is_standing(row: sql.FromClause) -> sql.ColumnElement[bool]:

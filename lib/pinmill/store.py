@@ -181,12 +181,12 @@ class Store:
     ) -> list[int]:
         """Append labels, all or none; the id of each. One whose key is known is not added again: it has its old id."""
         with self.writing() as connection:
-            return append_annotations(connection, workflow, annotations, annotator=annotator, when=when)
+            return annotate(connection, workflow, annotations, annotator=annotator, when=when)
 
     def retract(self, annotation: int, *, annotator: str, when: datetime) -> int:
         """Append that annotation `annotation` counts no more; the id of that row. Again is the same retraction."""
         with self.writing() as connection:
-            return append_retraction(connection, annotation, annotator=annotator, when=when)
+            return retract(connection, annotation, annotator=annotator, when=when)
 
     def read_annotations(self, workflow: str) -> "DataFrame":
         """All annotations and retractions of `workflow`, in the order in which they came."""
@@ -246,7 +246,7 @@ def stamp(when: datetime) -> str:
     return when.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def append_annotations(
+def annotate(
     connection: sql.Connection, workflow: str, annotations: Sequence[Annotation], *, annotator: str, when: datetime
 ) -> list[int]:
     """`Store.add_annotations` within a transaction."""
@@ -259,7 +259,7 @@ def append_annotations(
     return [ids[annotation.key] for annotation in annotations]
 
 
-def append_retraction(connection: sql.Connection, annotation: int, *, annotator: str, when: datetime) -> int:
+def retract(connection: sql.Connection, annotation: int, *, annotator: str, when: datetime) -> int:
     """`Store.retract` within a transaction."""
     known = connection.scalar(sql.select(ANNOTATIONS.c.id).where(ANNOTATIONS.c.retracts == annotation))
     if known is not None:
