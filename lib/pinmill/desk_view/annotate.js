@@ -77,13 +77,13 @@ function describeProgress({ open, done, own, today, skipped, pace, agreement, co
   const told = [`${today} today`, `${own} in all`]
   if (skipped) told.push(`${skipped} skipped`)
   if (pace) told.push(`${Math.round(pace)} an hour`)
-  if (compared) told.push(`${percent(agreement)} as others said, of ${compared}`)
+  if (compared) told.push(`as others said: ${Math.round(agreement * compared)} of ${compared}`)
   return [told.join(" · "), `${open.toLocaleString()} to go`, done / Math.max(1, done + open)]
 }
 
 function render({ model, el }) {
   const view = `${Date.now().toString(36)}-${++views}-${Math.random().toString(36).slice(2)}`
-  const inNotebook = document.querySelector(".jp-LabShell, .lm-DockPanel, .jp-NotebookPanel, [data-notebook]")
+  const isAlone = "voila" in document.body.dataset || !document.querySelector(".jp-NotebookPanel, [data-notebook]")
   let screen = { state: "loading", item: null }
   let pending = null // the message that waits for its answer, and its timer
   let failed = null // the message that "Try again" sends
@@ -112,7 +112,7 @@ function render({ model, el }) {
     score: make("div", { className: "pinmill-score" }),
     legend: make("p", { className: "pinmill-legend" }),
     labels: make("div", { className: "pinmill-labels", role: "group", "aria-label": "Labels" }),
-    amount: make("input", { className: "pinmill-amount", type: "number", step: "any", "aria-label": "Amount" }),
+    amount: make("input", { className: "pinmill-amount", type: "number", step: "any", placeholder: "Type an amount, then Enter", "aria-label": "Amount" }),
     note: make("input", { className: "pinmill-note", maxLength: 2000, placeholder: "A note to this label" }),
     tools: make("div", { className: "pinmill-tools" }),
     status: make("p", { className: "pinmill-status", "aria-live": "polite" }),
@@ -142,9 +142,9 @@ function render({ model, el }) {
   const root = make(
     "div",
     { className: "pinmill-annotate", tabIndex: 0, role: "group", "aria-label": "Labelling", "data-lm-suppress-shortcuts": "true" },
-    head, part.guideline, part.login, task, part.empty, act, foot, part.help,
+    head, part.guideline, part.login, task, part.empty, make("div", { className: "pinmill-dock" }, act, foot), part.help,
   )
-  root.classList.toggle("pinmill-alone", !inNotebook)
+  root.classList.toggle("pinmill-alone", isAlone)
   el.append(root)
 
   /** Send a message that is answered by a screen; nothing else is sent until then. */
