@@ -49,6 +49,7 @@ OPTIONS = {  # every command and its options; a new one fails here until it is a
     "export nginx": {"--name", "--certificate", "--key", "--port", "--output", "--force"},
     "export systemd": {"--user", "--port", "--output", "--force"},
     "export docker": {"--port", "--output", "--force"},
+    "annotate": {"--port", "--host"},
     "serve": {
         "--host", "--port", "--kernels", "--deadline", "--max-body", "--max-rows", "--rate", "--cache", "--allow-get",
         "--trusted-proxy",
