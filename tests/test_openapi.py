@@ -75,7 +75,10 @@ def test_the_serving_notebook_and_the_gateway_are_in_it_with_names_of_their_own(
     document = write(cells=endpoints)
     operations = {(m.upper(), path): said for path, each in document["paths"].items() for m, said in each.items()}
     gateway = {("GET", f"/{name}") for name in ("ping", "ready", "recent-log", "metrics", "openapi.json", "docs")}
-    assert set(operations) == {(e.method, e.path) for e in endpoints} | gateway | {("POST", "/models")}
+    labels = {("GET", "/annotations"), ("GET", "/queue"), ("GET", "/data")}
+    posted = {f"/{name}" for name in ("models", "examples", "annotations", "queue/undo", "queue/{id}/skip")}
+    gateway |= labels | {("POST", path) for path in posted}
+    assert set(operations) == {(e.method, e.path) for e in endpoints} | gateway
     identities = [operation["operationId"] for operation in operations.values()]
     assert len(set(identities)) == len(identities)
     assert all(operation["summary"] and operation["description"] for operation in operations.values())

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -19,7 +19,7 @@ import sqlalchemy as sql
 from pinmill.errors import StoreError
 from pinmill.store import BEGIN, CALLS, Store, stamp
 from pinmill.version import now_utc
-from pinmill.visit import Visit
+from pinmill.visit import Visit, read_since
 
 EVERY = 0.2  # seconds from flush to flush: with two flushes beside it, less than half a second can be lost to a kill
 RETRY = 1.0  # seconds to wait after a flush that failed
@@ -197,8 +197,15 @@ def find_call(store: Store, request: str, *, limit: int) -> tuple[int, list[dict
     return sum(n for (n,) in counted), [dict(row._mapping) for row in rows]
 
 
+async def list_recent(store: Store, workflow: str, visit: Visit) -> AsyncIterator[str]:
+    """A JSON list of the caller's own calls, of an admin all, oldest first. Raises Problem (422), and StoreError."""
+    caller, since = None if visit.caller.role == "admin" else visit.caller.name, read_since(visit.options)
+    read = partial(read_calls, store, workflow, caller=caller, since=since, limit=PAGE)
+    return stream_calls(read, await asyncio.to_thread(read))
+
+
 async def stream_calls(read: Callable[..., list[dict[str, Any]]], page: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """A JSON list of calls, a page at a time, so that memory does not grow with it."""
+    """A JSON list of calls, or other rows, a page at a time, so that memory does not grow with it."""
     before = "["
     while page:
         for row in page:

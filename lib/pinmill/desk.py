@@ -16,13 +16,14 @@ from pinmill.labels import read_prototype as read_inputs
 from pinmill.plan import read_values
 from pinmill.problem import Problem
 from pinmill.project import Project
-from pinmill.queue import Progress, Queue, Task
+from pinmill.queue import Progress, Queue, Task, is_standing
 from pinmill.rows import RowError, check_rows
 from pinmill.store import ANNOTATIONS, CALLS, CHUNK, EXAMPLES, LEASES, Annotation, stamp
 
 LOOK = timedelta(seconds=3)  # between two looks at who is champion, which takes milliseconds
 MINUTE, WEEK = timedelta(minutes=1), timedelta(days=7)  # between two samples of the calls; how far the first goes back
 NEVER = datetime.min.replace(tzinfo=UTC)
+SAID = ("labels", "strategy", "overlap", "guideline", "sample_calls", "label", "task")  # parameters of a policy
 ITEM = (*FIELDS, "label")  # fields of an annotation
 UNREADABLE = "cannot be read, as nothing tells the input columns: train a model first, or use pinmill examples add"
 Read = Callable[[Any], tuple[str, dict[str, Any]]]
@@ -32,12 +33,12 @@ Read = Callable[[Any], tuple[str, dict[str, Any]]]
 class Policy:
     """How a workflow is labelled, by its parameters."""
 
-    labels: list[Any]  # to choose from; empty: see `labels.read_label_set`
-    strategy: str
-    overlap: int  # percent of the examples that two people label
-    guideline: str
-    sample_calls: float  # share of the logged inputs that become examples
-    label: str  # name of the column that is predicted
+    labels: Sequence[Any] = ()  # to choose from; without any: see `labels.read_label_set`
+    strategy: str = "uncertainty"
+    overlap: int = 0  # percent of the examples that two people label
+    guideline: str = ""
+    sample_calls: float = 0.0  # share of the logged inputs that become examples
+    label: str = "label"  # name of the column that is predicted
     task: str = "auto"
     texts: tuple[str, ...] = ()  # the input columns, where all are texts
     extra: tuple[str, ...] = ()  # columns beside the inputs that a record may have
@@ -59,11 +60,15 @@ class Known:
 
 def read_policy(project: Project, workflow: str) -> Policy:
     """How `workflow` is labelled. Raises ParameterError."""
-    values = read_values(project, workflow)
-    given = ("labels", "strategy", "overlap", "guideline", "sample_calls", "label", "task")
-    texts = () if values["features"] else tuple(values["text"])
-    extra = tuple(dict.fromkeys([*values["slices"], *values["ignore"]]))
-    return Policy(**{name: values[name] for name in given}, texts=texts, extra=extra)
+    return make_policy(read_values(project, workflow))
+
+
+def make_policy(values: Mapping[str, Any]) -> Policy:
+    """How a workflow with these parameters is labelled; those that no notebook of it declares have their default."""
+    given = {name: values[name] for name in SAID if name in values}
+    texts = () if values.get("features") else tuple(values.get("text", ()))
+    extra = dict.fromkeys([*values.get("slices", ()), *values.get("ignore", ())])
+    return Policy(**given, texts=texts, extra=tuple(extra))
 
 
 def describe_task(task: Task, prediction: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -131,8 +136,8 @@ class Desk:
         leased = dict(self._select([LEASES.c.hash, LEASES.c.strategy], LEASES.c.hash, ids, mine))
         read = partial(read_item, known=known, shown=shown, leased=leased)
         given, errors = check_rows(items, read)
-        said, clashes = self._find_said(annotator, given) if not errors else ([], [])
-        if errors := errors or clashes:
+        said = self._find_said(annotator, given)
+        if errors := errors or find_clashes(given, said):
             raise _refuse(errors, len(items), "annotations do not fit; nothing was kept")
         return self._keep(annotator, given, said, now)
 
@@ -184,25 +189,17 @@ class Desk:
         chunks = (values[place : place + CHUNK] for place in range(0, len(values), CHUNK))
         return [row for chunk in chunks for row in self.store.read(query.where(column.in_(chunk)))]
 
-    def _find_said(
-        self, annotator: str, given: Sequence[tuple[Annotation, str]]
-    ) -> tuple[list[Any], list[dict[str, Any]]]:
-        """What was said before of each: the row of its key, or one's own equal label; and keys of other inputs."""
-        of, said, clashes = ANNOTATIONS.c, [], []
-        columns = [of.id, of.hash, of.label, of.key, of.annotator, of.retracts]
-        keys = {f"{annotator}:{one.key}" for one, _ in given if one.key}
-        by_key: dict[str, Any] = {row.key: row for row in self._select(columns, of.key, [*keys])}
-        rows = self._select(columns, of.hash, list({one.hash for one, _ in given if not one.key}))
-        retracted = {row.retracts for row in rows}
-        counted = [row for row in rows if row.annotator == annotator and not row.retracts and row.id not in retracted]
-        last = {row.hash: row for row in sorted(counted, key=lambda row: row.id)}
-        for place, (one, shown) in enumerate(given):
-            row = by_key.setdefault(f"{annotator}:{one.key}", one) if one.key else last.get(one.hash)
-            if one.key and not shown and row.hash != one.hash:
-                clashes.append({"row": place, "field": "key", "problem": "stands for another input already"})
-            is_same = one.key or (row and find_label(row.label, [one.label]) is not None)
-            said.append(row if is_same and not isinstance(row, Annotation) else None)
-        return said, clashes
+    def _find_said(self, annotator: str, given: Sequence[tuple[Annotation, str]]) -> list[sql.Row | None]:
+        """What was said before of each: the row of its key; without a key one's own label, if that is the same."""
+        of, said = ANNOTATIONS.c, []
+        columns, mine = [of.id, of.hash, of.label, of.key], of.annotator == annotator
+        keyed = self._select(columns, of.key, list({f"{annotator}:{one.key}" for one, _ in given if one.key}))
+        rows = self._select(columns, of.hash, list({one.hash for one, _ in given}), mine, is_standing(ANNOTATIONS))
+        by_key, last = {row.key: row for row in keyed}, {row.hash: row for row in sorted(rows, key=lambda row: row.id)}
+        for one, _ in given:
+            row = by_key.get(f"{annotator}:{one.key}") if one.key else last.get(one.hash)
+            said.append(row if row and (one.key or find_label(one.label, [row.label]) is not None) else None)
+        return said
 
     def _keep(
         self, annotator: str, given: Sequence[tuple[Annotation, str]], said: Sequence[Any], now: datetime
@@ -255,6 +252,17 @@ def read_item(
     kept = label if known.labels is None else find_label(label, known.labels)
     about = {"seconds": item.get("seconds"), "note": item.get("note") or "", "key": item.get("key") or ""}
     return Annotation(hash, record, kept, strategy=chosen, **about), id or ""
+
+
+def find_clashes(given: Sequence[tuple[Annotation, str]], said: Sequence[Any]) -> list[dict[str, Any]]:
+    """The labels whose key is of another input, by what was `said` before; an example that is edited keeps its key."""
+    first: dict[str, Annotation] = {}
+    others = [row or first.setdefault(one.key, one) for (one, _), row in zip(given, said, strict=True)]
+    wrong = [
+        one.key and not shown and one.hash != other.hash for (one, shown), other in zip(given, others, strict=True)
+    ]
+    problem = {"field": "key", "problem": "is of a label of another input already: take a new one"}
+    return [{"row": place, **problem} for place, is_wrong in enumerate(wrong) if is_wrong]
 
 
 def _refuse(errors: Sequence[Mapping[str, Any]], count: int, what: str) -> Problem:

@@ -23,12 +23,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 
 from pinmill.cache import Cache, Lookups
-from pinmill.calls import PAGE, Writer, describe_call, read_calls, stream_calls
+from pinmill.calls import Writer, describe_call, list_recent
 from pinmill.dispatch import Dispatcher
 from pinmill.door import Door
 from pinmill.endpoint import Endpoint, add_get, read_endpoints
 from pinmill.errors import PinmillError, ProjectError, describe_problems
 from pinmill.intake import receive
+from pinmill.labelling import Labelling
 from pinmill.openapi import docs_routes, write_openapi
 from pinmill.plan import Plan
 from pinmill.pool import Pool
@@ -43,7 +44,7 @@ from pinmill.store import CALLS, stamp
 from pinmill.tokens import allows
 from pinmill.traffic import Traffic
 from pinmill.version import now_utc
-from pinmill.visit import Caller, Visit, is_local, read_since
+from pinmill.visit import Caller, Visit, is_local
 
 NO_GET = (
     "GET /prediction is off: addresses, and the texts in them, stand in the logs of proxies. "
@@ -96,7 +97,10 @@ class Gateway:
         self.door = Door(project.store, options.rate, self.say)
         self.uploading = asyncio.Lock()
         self.prefix, self.numbers = f"req-{secrets.token_hex(6)}", count()
+        self.limits = Limits(options.body, options.rows)
         self.rows = dict(self.list_scorings())
+        scoring = next((each for each in self.rows.values() if each.endpoint.row_wise), None)
+        self.labelling = Labelling(project, plan, self.limits, self.models, scoring, self.log)
         self.router = Router(self.list_routes(), redirect_slashes=False, lifespan=self.live)
 
     # What is answered where
@@ -104,9 +108,8 @@ class Gateway:
     def list_scorings(self) -> "list[tuple[tuple[str, str], Scoring]]":
         """What scores rows, by method and path."""
         by_path = {endpoint.path: endpoint for endpoint in self.endpoints if endpoint.row_wise}
-        limits = Limits(self.options.body, self.options.rows)
         cached = (self.cache, Lookups(self.cache) if self.cache else None)
-        shared = (limits, self.models, self.dispatcher, self.traffic, self.writer, *cached, self.workflow)
+        shared = (self.limits, self.models, self.dispatcher, self.traffic, self.writer, *cached, self.workflow)
         values = {name: self.plan.values[name] for name in self.plan.stages[0].declarations}
         hash_code, log_inputs = self.pool.seed.hash_code, bool(values.get("log_inputs"))
         return [
@@ -126,6 +129,7 @@ class Gateway:
             ("GET", "/recent-log", "scorer", self.recent_log),
             ("GET", "/metrics", "any", self.metrics),
             ("POST", "/models", "modeller", self.upload),
+            *self.labelling.list_endpoints(),
         )
         ours = {(method, path) for method, path, *_ in own} | {("GET", route.path) for route in docs}
         if taken := [e.name for e in self.endpoints if (e.method, e.path) in ours]:
@@ -307,11 +311,8 @@ class Gateway:
 
     async def recent_log(self, visit: Visit, request: Request) -> Response:
         """One's own calls, of an admin all, oldest first."""
-        since = read_since(visit.options)
-        caller = None if visit.caller.role == "admin" else visit.caller.name
-        read = partial(read_calls, self.project.store, self.workflow, caller=caller, since=since, limit=PAGE)
-        first = await asyncio.to_thread(read)
-        return StreamingResponse(stream_calls(read, first), media_type="application/json")
+        found = await list_recent(self.project.store, self.workflow, visit)
+        return StreamingResponse(found, media_type="application/json")
 
     async def upload(self, visit: Visit, request: Request) -> Response:
         """A model of somebody's own as a candidate."""

@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from pinmill.endpoint import Endpoint
+from pinmill.operations import JSON, OPTIONS, OWN, REQUIRED, TEXT
 from pinmill.problem import MEDIA_TYPE
 from pinmill.rows import NOT_BLANK, describe_schema
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-JSON = "application/json"
 MEDIA = re.compile(r"\b(?:text|image|application)/[\w+-]+(?:\.[\w+-]+)*")
 ALWAYS = (400, 401, 405, 408, 429, 431, 500, 503)  # what any request may get
 OF_CELL = (403, 404, 409, 413, 415, 422, 504)
@@ -38,21 +38,11 @@ WHY = {
     429: "Too many requests with this token, or from this address: wait as long as `Retry-After` says.",
     431: "The request line and headers are too large.",
     500: "The cell or the model failed.",
+    501: "This cannot be done with the database that this service has.",
     503: "Not now: no champion can be served, or too much waits.",
     504: "No answer within the deadline.",
 }
 TOKEN = "A token, as `pinmill token create` shows it once."
-TEXT, FLAG = {"type": "string"}, {"type": "boolean", "default": False}
-OPTIONS = {  # in the query string: schema and meaning
-    "version": (TEXT, "Another version of the model than the champion; its first characters do."),
-    "echo_input": (FLAG, "Repeat each input in its item."),
-    "skip_cache": (FLAG, "Compute anew what is known."),
-    "explain": (FLAG, "Add what pushed each prediction."),
-    "filter": (TEXT, "Only what has this text in the name of its metric, class or slice."),
-    "format": (TEXT | {"enum": ["json", "html"], "default": "json"}, "The form of the answer."),
-    "note": (TEXT | {"maxLength": 500}, "What is worth knowing of the model."),
-    "hours": ({"type": "integer", "minimum": 1, "maximum": 720, "default": 24}, "How far back to go [h]."),
-}
 SCORING = ("echo_input", "skip_cache", "version", "explain")  # options of every endpoint that scores rows
 ITEM = {
     "type": "object",
@@ -98,23 +88,6 @@ HEADERS = {
     "X-Request-Id": {"schema": TEXT, "description": "The id of the request, for `pinmill trace`."},
     "X-Model-Version": {"schema": TEXT, "description": "The version of the model that was asked."},
 }
-READY = {"type": "object", "properties": {"status": {"const": "ready"}, "version": TEXT}, "required": ["status"]}
-CALL = {"type": "object", "properties": {"time": TEXT, "caller": TEXT, "status": {"type": "integer"}}}
-CREATED = {"type": "object", "properties": {"version": TEXT, "run": TEXT}, "required": ["version"]}
-OWN = (  # what the gateway answers itself: method, path, role, summary, description, options, media type, schema
-    ("GET", "/ping", "any", "Alive?", "Answers as long as the gateway lives.", (), JSON, {"type": "object"}),
-    ("GET", "/ready", "any", "Ready?", "Answers 200 when a kernel holds a verified champion.", (), JSON, READY),
-    ("POST", "/models", "modeller", "Upload a candidate",
-     "The body is a model in skops format. It is checked, kept and evaluated; never is a pickle loaded.",
-     ("note",), JSON, CREATED),
-    ("GET", "/recent-log", "scorer", "Recent calls", "Your own calls, of an admin all, the oldest first.",
-     ("hours",), JSON, {"type": "array", "items": CALL}),
-    ("GET", "/metrics", "any", "Metrics", "For Prometheus: from the machine itself, or with the role `admin`.",
-     (), "text/plain", TEXT),
-    ("GET", "/openapi.json", "any", "This document", "What is answered here, in OpenAPI 3.1.", (), JSON,
-     {"type": "object"}),
-    ("GET", "/docs", "any", "This page", "The document as a page to try it out.", (), "text/html", TEXT),
-)  # fmt: skip
 INVENTED = {"text": "a text", "category": "a category", "number": 0.5, "integer": 1, "boolean": True}
 OURS = {"docs.js": "text/javascript", "docs.css": "text/css"}
 THEIRS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon-32x32.png": "image/png"}
@@ -149,17 +122,14 @@ def write_openapi(
     rows = {endpoint.path: endpoint for endpoint in endpoints if endpoint.row_wise}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _describe_cell(endpoint, rows, prototype)
-    for method, path, role, summary, description, options, media, schema in OWN:
-        about = _describe(method, path, role, summary, description, [_describe_option(name) for name in options])
-        status, more = ("201", (403, 409, 413, 415, 422)) if method == "POST" else ("200", (403, 422))
-        about["responses"] = _list_responses(status, {media: {"schema": schema}}, more if role != "any" else (403,))
-        if method == "POST":
-            file = {"type": "string", "format": "binary"}
-            about["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": file}}}
-        is_open = role == "any" and path != "/metrics"  # a token changes nothing
-        paths.setdefault(path, {})[method.lower()] = (
-            about | {"tags": ["service"]} | ({"security": []} if is_open else {})
-        )
+    for own in OWN:
+        options = [_describe_option(name) for name in own.options]
+        about = _describe(own.method, own.path, own.role, own.summary, own.description, options)
+        about["responses"] = _list_responses(str(own.status), {own.media: {"schema": own.schema}}, own.problems)
+        body = {"requestBody": {"required": True, "content": own.body}} if own.body else {}
+        is_open = own.role == "any" and own.path != "/metrics"  # a token changes nothing
+        told = about | body | {"tags": [own.tag]} | ({"security": []} if is_open else {})
+        paths.setdefault(own.path, {})[own.method.lower()] = told
     record = describe_schema(prototype) if prototype else {"description": "A row; there is no model yet."}
     problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}, "headers": HEADERS}
     wait = {"Retry-After": {"schema": TEXT, "description": "Seconds to wait."}}
@@ -171,7 +141,7 @@ def write_openapi(
             "description": f"The model of the workflow `{workflow}`, as its notebook serves it. "
             "**Authorize** takes a token, which stays in this page until it is left.",
         },
-        "tags": [{"name": name} for name in ("predictions", "notebook", "service")],
+        "tags": [{"name": name} for name in ("predictions", "labels", "notebook", "service")],
         "paths": paths,
         "components": {
             "schemas": {"Row": record, "Item": ITEM, "Problem": PROBLEM},
@@ -252,7 +222,8 @@ def _describe(
 def _describe_option(name: str) -> dict[str, Any]:
     """A parameter in the query string."""
     schema, meaning = OPTIONS.get(name, (TEXT, ""))
-    return {"name": name, "in": "query", "schema": schema, "description": meaning}
+    needed = {"required": True} if name in REQUIRED else {}
+    return {"name": name, "in": "query", **needed, "schema": schema, "description": meaning}
 
 
 def _describe_rows(shape: str, prototype: Mapping) -> tuple[dict[str, Any], dict[str, Any]]:
