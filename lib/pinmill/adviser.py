@@ -28,7 +28,7 @@ class Adviser:
     def read(self) -> Loaded | None:
         """The champion; None while none can be loaded, without which people label all the same."""
         if monotonic() - self._looked > FRESH:
-            service = self._service
+            self._looked, service = monotonic(), self._service  # another thread goes on with what there is
             try:
                 record = read_champion(service.board, service.workflow)
                 if record and (service.champion is None or service.champion.version != record.version):
@@ -37,7 +37,6 @@ class Adviser:
                     self._order = ("", [])
             except PinmillError as error:
                 service.problem = str(error)
-            self._looked = monotonic()
         return self._service.champion
 
     def predict(self, record: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pinmill.adviser import Adviser
 from pinmill.desk import Desk, describe_task, read_policy
-from pinmill.errors import ParameterError, PinmillError
+from pinmill.errors import DataError, ParameterError, PinmillError
+from pinmill.problem import Problem
 from pinmill.project import Project
 from pinmill.queue import Task
 from pinmill.session import Run
@@ -61,9 +62,16 @@ class LocalSeat:
     def label(
         self, item: Item, label: Any, *, record: Item | None = None, seconds: float | None = None, note: str = ""
     ) -> dict[str, Any]:
-        """Keep the label of an item, or of the `record` that it was edited into: {id, label, known}. Raises Problem."""
+        """Keep the label of an item, or of the `record` that it was edited into: {id, label, known}.
+
+        Raises DataError with all that is wrong.
+        """
         given = describe_label(item, label, record=record, seconds=seconds, note=note)
-        return self._desk.annotate(self.annotator, [given], now=self._check())[0]
+        try:
+            return self._desk.annotate(self.annotator, [given], now=self._check())[0]
+        except Problem as problem:
+            wrong = [f"{each['field']} {each['problem']}".strip() for each in problem.errors]
+            raise DataError(f"it was not kept: {'; '.join(wrong) or problem}") from None
 
     def skip(self, item: Item, *, note: str = "", seconds: float | None = None) -> None:
         """Keep that the annotator takes no side on an item."""

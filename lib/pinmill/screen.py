@@ -1,0 +1,87 @@
+"""What annotate.ipynb shows: the screen to label on, how well people agree, and what they disagree on."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ipywidgets import Output
+
+from pinmill.adviser import Adviser
+from pinmill.errors import NotAllowedError
+from pinmill.markdown import Markdown, escape, value_list
+from pinmill.quality import Settling, tell_quality
+from pinmill.seat import Seat, choose_question, sign_in
+from pinmill.session import Run
+from pinmill.tokens import allows
+from pinmill.visit import IN_APP
+from pinmill.widget import Annotator
+
+OVERSEER = "modeller"  # the role that may see what others said
+REFUSED = "What others said is shown to the roles modeller and admin."
+
+
+class Screen:
+    """The parts of the annotation notebook; where somebody has to sign in first, they appear when that is done."""
+
+    def __init__(self, run: Run, environ: Mapping[str, str]) -> None:
+        self._run, self._environ, self._adviser = run, environ, Adviser(run)
+        self._question, self._seat = choose_question(run, environ), None
+        self._waiting: list[tuple[Output, Callable[[Seat], Any]]] = []
+        self._adviser.read()  # it takes seconds, which nobody waits for yet
+        if not self._question:
+            try:
+                self.enter(run.project.settings.get("PINMILL_TOKEN", ""))
+            except NotAllowedError:  # of a service whose token is not known here
+                self._question = "token"
+
+    def enter(self, given: str) -> Seat:
+        """The seat of who signs in with a token or name; what waited for that is shown. Raises PinmillError."""
+        self._seat = seat = sign_in(self._run, given, self._environ, self._adviser)
+        waiting, self._waiting = self._waiting, []
+        for place, make in waiting:
+            place.append_display_data(make(seat))
+        return seat
+
+    def label(self) -> Annotator:
+        """The screen on which one labels."""
+        return Annotator(self._seat or self.enter, ask=self._question)
+
+    def compare(self) -> Markdown | Output:
+        """Who labelled how much and how fast, and how well people agree."""
+        return self._show(lambda seat: tell_quality(seat.annotations()))
+
+    def settle(self) -> Annotator | Markdown | Output:
+        """The screen to label on, over the examples on which people disagree."""
+        return self._show(lambda seat: Annotator(Settling(seat)))
+
+    def _show(self, make: Callable[[Seat], Any]) -> Any:
+        """What is made of the seat, for those who may see it; before somebody has signed in, a place for it."""
+
+        def make_allowed(seat: Seat) -> Any:
+            """It, or who may see it; in the app, where annotators sit, nothing."""
+            refused = "" if self._environ.get(IN_APP) else REFUSED
+            return make(seat) if allows(seat.role, OVERSEER) else escape(refused)
+
+        if self._seat:
+            return make_allowed(self._seat)
+        self._waiting.append((Output(), make_allowed))
+        return self._waiting[-1][0]
+
+    def _repr_markdown_(self) -> str:
+        """Who labels, and how many examples there are."""
+        if self._seat is None:
+            return escape(f"Whoever labels is asked for a {self._question} first.")
+        told, champion = self._seat.progress(), self._adviser.read()
+        shown = {
+            "Annotator": f"{self._seat.annotator} ({self._seat.role})",
+            "Labels": "any amount" if self._seat.labels is None else self._seat.labels,
+            "Examples to label": told["open"],
+            "Labelled": f"{told['done']}, of these by you {told['own']}",
+            "Champion": champion.version if champion else "none",
+        }
+        return value_list(shown)
+
+
+def open_screen(run: Run) -> Screen:
+    """The screen of a run's workflow, here or at the service at `url`."""
+    return Screen(run, os.environ)

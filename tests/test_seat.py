@@ -1,0 +1,275 @@
+"""The seat of who labels: what it is given first, what becomes of labels, and who may sit there."""
+
+from __future__ import annotations
+
+import getpass
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas
+import pytest
+from pinmill.board import Board
+from pinmill.errors import DataError, ParameterError
+from pinmill.notebook import read_stage
+from pinmill.project import open_project
+from pinmill.quality import Settling, tell_quality
+from pinmill.rows import hash_input, make_checker
+from pinmill.seat import LocalSeat, choose_question, find_annotator, sign_in
+from pinmill.session import Run
+from pinmill.tokens import create_token, revoke_token
+from pinmill.version import now_utc
+
+if TYPE_CHECKING:
+    from conftest import Workplace
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = [f"{words} {n}" for n in range(6) for words in ("win a free prize call me", "see you at lunch", "cheap thanks")]
+TEXT = {"text": {"type": "text", "dtype": "str", "nullable": False, "examples": []}}
+
+
+def hash_text(text: str) -> str:
+    return hash_input(make_checker(TEXT)(text))
+
+
+def open_run(workplace: Workplace, workflow: str = "tiny", **parameters: Any) -> Run:
+    """What `pinmill.start` gives the annotation notebook."""
+    stage = read_stage(ROOT / "notebooks" / "annotate.ipynb")
+    values = {name: declared.default for name, declared in stage.declarations.items()}
+    values |= {"workflow": workflow, **parameters}
+    origins = {name: "edited" if name in parameters else "default" for name in values}
+    project = open_project(workplace.root, {})
+    return Run("adhoc-test", workflow, stage, project, parameters=values, origins=origins, inputs={})
+
+
+def add_examples(workplace: Workplace, texts: list[str], workflow: str = "tiny") -> None:
+    pandas.DataFrame({"text": texts}).to_csv(workplace.root / "new.csv", index=False)
+    workplace.pinmill("examples", "add", workflow, "new.csv")
+
+
+@pytest.fixture
+def place(trained: Workplace) -> Workplace:
+    """A project whose workflow `tiny` has a champion, and 18 examples to label."""
+    add_examples(trained, TEXTS)
+    return trained
+
+
+def current(seat: LocalSeat) -> list[tuple[str, Any]]:
+    """(text, label) of all that was said and not retracted, in order."""
+    said = seat.annotations()
+    kept = said[said["retracts"].isna() & ~said["id"].isin(said["retracts"].dropna())]
+    return [(record["text"], label) for record, label in zip(kept["record"], kept["label"], strict=True)]
+
+
+def test_what_the_champion_is_least_sure_of_comes_first_with_its_prediction(place, predict_here) -> None:
+    version = Board(place.root / "outputs/pins").latest("tiny-model")
+    shares = predict_here(place, version, TEXTS)
+    by_text = dict(zip(TEXTS, shares, strict=True))
+    unsure = sorted(TEXTS, key=lambda text: abs(by_text[text]["spam"] - by_text[text]["ham"]))
+    items = LocalSeat(open_run(place), "ada").take(18)
+    assert [item["record"]["text"] for item in items] == unsure
+    assert {item["strategy"] for item in items} == {"uncertainty"}
+    assert [item["id"] for item in items] == [hash_text(text) for text in unsure]
+    for item in items:
+        assert item["prediction"]["probability"] == by_text[item["record"]["text"]]
+        assert item["prediction"]["explanation"][0]["contribution"] != 0
+
+
+def test_disagreement_asks_for_what_two_versions_see_most_differently(place, predict_here) -> None:
+    board, second = Board(place.root / "outputs/pins"), place.write_second()
+    champion = board.versions("tiny-model")[0]
+    pairs = [predict_here(place, version, TEXTS) for version in (champion, second)]
+    apart = {text: abs(one["spam"] - other["spam"]) for text, one, other in zip(TEXTS, *pairs, strict=True)}
+    items = LocalSeat(open_run(place, strategy="disagreement"), "ada").take(5)
+    assert [item["record"]["text"] for item in items] == sorted(TEXTS, key=lambda text: -apart[text])[:5]
+    assert {item["strategy"] for item in items} == {"disagreement"}
+
+
+def test_disagreement_with_only_one_version_is_uncertainty_and_says_so(place) -> None:
+    unsure = LocalSeat(open_run(place), "ada").take(3)
+    items = LocalSeat(open_run(place, strategy="disagreement"), "bob").take(18)
+    assert {item["strategy"] for item in items} == {"uncertainty"}
+    assert {item["id"] for item in unsure}.isdisjoint(item["id"] for item in items)
+
+
+def test_without_a_champion_people_label_all_the_same(workplace) -> None:
+    add_examples(workplace, TEXTS)
+    seat = LocalSeat(open_run(workplace, labels=["spam", "ham"]), "ada")
+    (item,) = seat.take(1)
+    assert (item["id"], item["prediction"], item["strategy"]) == (min(map(hash_text, TEXTS)), None, "random")
+    assert (seat.labels, seat.text, seat.score({"text": "free"})) == (["spam", "ham"], "text", None)
+    assert seat.label(item, "spam")["label"] == "spam"
+
+
+def test_a_champion_that_is_damaged_stops_nobody(place) -> None:
+    (file,) = (place.root / "outputs/pins/tiny-model").rglob("*.skops")
+    file.write_bytes(b"\0" + file.read_bytes()[1:])
+    seat = LocalSeat(open_run(place), "ada")
+    (item,) = seat.take(1)
+    assert item["prediction"] is None
+    seat.label(item, "spam")
+    assert current(seat) == [(item["record"]["text"], "spam")]
+
+
+def test_a_new_champion_advises_who_already_sits(place, predict_here, monkeypatch) -> None:
+    seat, second = LocalSeat(open_run(place), "ada"), place.write_second()
+    before = seat.score({"text": TEXTS[0]})
+    place.pinmill("promote", "tiny", second, "--why", "a test", "--override")
+    monkeypatch.setattr("pinmill.adviser.FRESH", -1.0)
+    after = seat.score({"text": TEXTS[0]})
+    assert after["probability"] == predict_here(place, second, TEXTS[:1])[0] != before["probability"]
+
+
+def test_labels_skips_and_undo_are_in_the_store_when_the_call_returns(place) -> None:
+    seat, other = LocalSeat(open_run(place), "ada"), LocalSeat(open_run(place), "ada")
+    first, second, third = (item["record"]["text"] for item in seat.take(3))
+    assert seat.label(seat.take(1)[0], "spam", seconds=1.5, note="sure")["known"] is False
+    seat.skip(seat.take(1)[0], note="unclear", seconds=2.0)
+    assert current(other) == [(first, "spam"), (second, None)]
+    assert seat.undo()["record"]["text"] == second
+    assert current(other) == [(first, "spam")]
+    assert [item["record"]["text"] for item in other.take(2)] == [second, third]  # back where one was
+    row = seat.annotations().iloc[0]
+    assert row[["annotator", "seconds", "note", "strategy"]].tolist() == ["ada", 1.5, "sure", "uncertainty"]
+    told = seat.progress()
+    assert (told["open"], told["own"], told["done"], told["today"], told["skipped"]) == (17, 1, 1, 1, 0)
+
+
+def test_a_label_that_is_sent_again_is_the_same_label(place) -> None:
+    seat = LocalSeat(open_run(place), "ada")
+    (item,) = seat.take(1)
+    first, again = seat.label(item, "spam"), LocalSeat(open_run(place), "ada").label(item, "ham")
+    assert again == {**first, "known": True}
+    assert current(seat) == [(item["record"]["text"], "spam")]
+
+
+def test_an_edited_text_is_an_input_of_its_own_and_undone_as_one(place) -> None:
+    seat = LocalSeat(open_run(place), "ada")
+    (item,) = seat.take(1)
+    seat.label(item, "ham", record={"text": "what it should say"})
+    assert current(seat) == [(item["record"]["text"], None), ("what it should say", "ham")]
+    assert (seat.undo()["id"], current(seat)) == (item["id"], [])
+
+
+def test_what_is_wrong_with_a_label_is_told_and_nothing_kept(place) -> None:
+    seat = LocalSeat(open_run(place), "ada")
+    (item,) = seat.take(1)
+    with pytest.raises(DataError) as raised:
+        seat.label(item, "hamm", record={"text": "", "extra": 1})
+    told = str(raised.value)
+    assert told.startswith('it was not kept: label "hamm" is no label: one of "ham", "spam" was expected')
+    assert "text" in told
+    assert "extra is no field of this model" in told
+    assert current(seat) == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({}, getpass.getuser()),
+        ({"JUPYTERHUB_USER": "ada"}, "ada"),
+        ({"PINMILL_APP": "1"}, None),
+        ({"PINMILL_APP": "1", "JUPYTERHUB_USER": "ada"}, "ada"),
+    ],
+)
+def test_the_annotator_is_the_hubs_user_or_the_machines_and_an_app_asks(environ, name) -> None:
+    assert find_annotator(environ) == name
+
+
+def make_token(workplace: Workplace, role: str, *, hours: int = 1) -> str:
+    store = open_project(workplace.root, {}).store
+    when = now_utc() - timedelta(hours=2)
+    return create_token(store, f"the-{role}-{hours}", role, expires=timedelta(hours=2 + hours), by="root", when=when)
+
+
+def test_an_app_asks_for_a_name_until_there_are_tokens(place) -> None:
+    run, app = open_run(place), {"PINMILL_APP": "1"}
+    assert [choose_question(run, environ) for environ in ({}, app)] == ["", "name"]
+    seat = sign_in(run, " Ada Lovelace ", app)
+    assert (seat.annotator, seat.role) == ("Ada Lovelace", "admin")
+    for name in ("", "-x", "a" * 41, "<b>", "a\nb"):
+        with pytest.raises(ParameterError, match="is no name"):
+            sign_in(run, name, app)
+    token = make_token(place, "annotator")
+    assert [choose_question(run, environ) for environ in ({}, app)] == ["", "token"]
+    with pytest.raises(ParameterError, match="opens nothing"):
+        sign_in(run, "Ada Lovelace", app)
+    assert sign_in(run, token, app).annotator == "the-annotator-1"
+    assert choose_question(open_run(place, url="https://models.example.org"), app) == "token"
+
+
+@pytest.mark.parametrize(("role", "hours", "told"), [("scorer", 1, "has the role scorer"), ("admin", -1, "expired")])
+def test_a_token_that_may_not_label_is_refused_and_not_shown(place, role, hours, told) -> None:
+    token = make_token(place, role, hours=hours)
+    with pytest.raises(ParameterError, match=told) as raised:
+        sign_in(open_run(place), token, {"PINMILL_APP": "1"})
+    assert token[-20:] not in str(raised.value)
+
+
+def test_who_has_lost_the_token_cannot_go_on(place) -> None:
+    seat = sign_in(open_run(place), make_token(place, "annotator"), {"PINMILL_APP": "1"})
+    (item,) = seat.take(1)
+    revoke_token(open_project(place.root, {}).store, "the-annotator-1", by="root", when=datetime.now(UTC))
+    for step in (
+        lambda: seat.label(item, "spam"), lambda: seat.take(1), lambda: seat.skip(item), seat.undo, seat.progress,
+        seat.annotations,
+    ):  # fmt: skip
+        with pytest.raises(ParameterError, match="revoked"):
+            step()
+
+
+def disagree(place: Workplace) -> tuple[LocalSeat, LocalSeat, str]:
+    """Two people who said the same of one text, and of another, which is returned, not."""
+    run = open_run(place, overlap=100, strategy="random")
+    ada, bob = LocalSeat(run, "ada"), LocalSeat(run, "bob")
+    for seat, labels in ((ada, ["spam", "spam"]), (bob, ["spam", "ham"])):
+        for item, label in zip(seat.take(2), labels, strict=True):
+            seat.label(item, label, seconds=2.0)
+    return ada, bob, sorted(TEXTS, key=hash_text)[1]
+
+
+def test_the_quality_page_tells_who_said_how_much_and_how_well_it_agrees(place) -> None:
+    assert "Nobody has labelled anything yet" in tell_quality(LocalSeat(open_run(place), "ada").annotations())
+    ada, _, _ = disagree(place)
+    told = tell_quality(ada.annotations())
+    # Two units, pairs (s, s) and (s, h): o_sh = 1, n = 4, n_s = 3, n_h = 1: alpha = 1 - 3 * 1 / (3 * 1) = 0.
+    assert "alpha is 0&#46;000, on 2 inputs that several people labelled; they disagree on 1" in told.replace(
+        "&#39;", "'"
+    ).replace("0.000", "0&#46;000")
+    assert "ada" in told
+    assert "bob" in told
+
+
+def test_what_people_disagree_on_is_settled_by_one_more_vote_which_is_the_last(place) -> None:
+    ada, bob, text = disagree(place)
+    eve = Settling(LocalSeat(open_run(place), "eve"))
+    (item,) = eve.take(5)
+    assert (item["record"], item["said"]) == ({"text": text}, {"ada": "spam", "bob": "ham"})
+    assert item["prediction"]["label"] in ("spam", "ham")
+    assert (eve.progress()["open"], eve.progress()["done"]) == (1, 0)
+    eve.label(item, "ham", seconds=1.0, note="read twice")
+    assert (eve.take(5), eve.progress()["open"], eve.progress()["done"]) == ([], 0, 1)
+    assert Settling(LocalSeat(open_run(place), "eve")).take(5) == []
+    row = ada.annotations().iloc[-1]
+    assert row[["annotator", "hash", "label", "strategy", "note"]].tolist() == [
+        "eve", hash_text(text), "ham", "given", "read twice",
+    ]  # fmt: skip
+    again = eve.undo()
+    assert again["id"] == item["id"]
+    eve.label(again, "spam")
+    assert current(ada)[-1] == (text, "spam")
+    assert eve.take(5) == []
+    bob.label(bob.take(1)[0], "spam")
+    assert Settling(bob).take(5)[0]["said"] == {"ada": "spam", "bob": "ham", "eve": "spam"}
+
+
+def test_a_disagreement_that_is_passed_over_is_left_as_it_is(place) -> None:
+    ada, _, text = disagree(place)
+    before = len(ada.annotations())
+    eve = Settling(LocalSeat(open_run(place), "eve"))
+    eve.skip(eve.take(1)[0])
+    assert (eve.take(1), len(ada.annotations())) == ([], before)
+    assert eve.undo()["record"]["text"] == text
+    with suppress(IndexError):
+        eve.undo()
