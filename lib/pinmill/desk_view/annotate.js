@@ -150,6 +150,7 @@ function render({ model, el }) {
   /** Send a message that is answered by a screen; nothing else is sent until then. */
   function ask(message) {
     clearTimeout(pending?.timer)
+    clearTimeout(typing)
     const request = `${view}-${++sent}`
     failed = null
     const timer = setTimeout(() => stop(SILENT), 1000 * (PATIENCE[message.do] ?? 5))
@@ -403,6 +404,7 @@ function render({ model, el }) {
     help() {
       part.help.hidden = !part.help.hidden
       buttons.help.setAttribute("aria-expanded", !part.help.hidden)
+      part.help.scrollIntoView({ block: "nearest" })
     },
     save: saveAmount,
     again: () => ask(failed ?? { do: "hello" }),
