@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from pandas import DataFrame, Series, concat
@@ -26,7 +27,8 @@ from pinmill.batch import (
 from pinmill.connection import Connection
 from pinmill.errors import BusyError, ClientError, ModelChangedError
 
-ANNOTATION = ["id", "hash", "record", "label", "annotator", "created", "seconds", "note", "strategy", "retracts"]
+ANNOTATION = "id hash record label annotator created seconds note strategy retracts"  # columns
+CALL = "id workflow time version endpoint caller input_hash status input output milliseconds cached request row"
 RUNNING = ("starting", "running")
 FAILED = ("failed", "interrupted", "skipped")
 LOOK = 2.0  # s between two looks at a run
@@ -135,7 +137,7 @@ class Client:
 
     def annotations(self, all: bool = False) -> DataFrame:
         """The labels that count: of each annotator the last on an input. With `all` every row, also what was undone."""
-        rows = DataFrame(self._at.read("GET", "/annotations"), columns=ANNOTATION)
+        rows = DataFrame(self._at.read("GET", "/annotations"), columns=ANNOTATION.split())
         return rows if all else current_labels(rows).reset_index(drop=True)
 
     def query(self, sql: str) -> DataFrame:
@@ -172,7 +174,7 @@ class Client:
     def skip(self, id: str, key: str, note: str = "", seconds: float | None = None) -> dict[str, Any]:
         """Take no side on an example of the queue."""
         said = {"key": key, "note": note, "seconds": seconds}
-        return self._at.read("POST", f"/queue/{id}/skip", said)
+        return self._at.read("POST", f"/queue/{quote(id, safe='')}/skip", said)
 
     def undo(self) -> dict[str, Any]:
         """Take back your last label or skip: {item, progress}; the item is leased to you again."""
@@ -225,7 +227,7 @@ class Client:
 
     def run(self, id: str) -> dict[str, Any]:
         """What a run does or did: its status, stages and reasons."""
-        return self._at.read("GET", f"/runs/{id}")
+        return self._at.read("GET", f"/runs/{quote(id, safe='')}")
 
     def performance(self, filter: str = "") -> dict[str, Any]:
         """How good the champion is: overall, by class, by slice; `filter` keeps rows in whose name it stands."""
@@ -237,7 +239,7 @@ class Client:
 
     def recent_log(self, hours: int = 24) -> DataFrame:
         """Your own calls of the last hours, of an admin all, oldest first."""
-        return DataFrame(self._at.read("GET", "/recent-log", options={"hours": hours}))
+        return DataFrame(self._at.read("GET", "/recent-log", options={"hours": hours}), columns=CALL.split())
 
     def health(self) -> dict[str, Any]:
         """{status: ready, version}, or {status: not ready, problem}, at once. UnreachableError where nobody answers."""

@@ -25,6 +25,8 @@ STEPS = {
     429: "Ask again later, or for a service with a higher rate",
 }
 UNKNOWN = "Whether it was done is not known: look first (models(), run(…), annotations()), then ask again"
+ABSENT = "Is the service running, and is this its address?"
+LATE = "Give it more time, as in Client(timeout=60)"
 EXAMPLE = "http://127.0.0.1:8080 was expected, as `pinmill serve` prints it"
 JSON = {"Content-Type": "application/json"}
 Outcome = httpx.Response | httpx.TransportError
@@ -64,12 +66,13 @@ class Connection:
         `repeat` says whether a request that may have arrived can be sent again. In errors, `rows` are the names of the
         rows that were sent. Raises ClientError: of the kind `conflict` for the status 409.
         """
-        body = {} if value is None else {"content": value if isinstance(value, bytes) else encode(value)}
-        given = {name: str(value) for name, value in (options or {}).items() if value}
+        content = value if isinstance(value, bytes) else encode(value)
+        body = {} if value is None else {"content": content, "headers": JSON}
+        given = {name: str(each) for name, each in (options or {}).items() if each != ""}
         began, count = time.monotonic(), 1
         while True:
             try:
-                got: Outcome = self._http.request(method, path, params=given, **({"headers": JSON} | body | more))
+                got: Outcome = self._http.request(method, path, params=given, **(body | more))
             except httpx.TransportError as error:
                 got = error
             spent = time.monotonic() - began
@@ -84,10 +87,10 @@ class Connection:
     ) -> httpx.Response:
         """The answer, if it is a good one. Raises ClientError."""
         if isinstance(got, httpx.TransportError):
-            said = f"{self.url} does not answer ({type(got).__name__}: {str(got) or 'no answer'})"
-            step = "Is the service running, and is this its address?"
-            is_open = not repeat and not isinstance(got, NEVER_SENT)
-            raise UnreachableError(f"{said}. {f'{method} {path} was on its way. {UNKNOWN}' if is_open else step}")
+            was_sent = not isinstance(got, NEVER_SENT)
+            step = LATE if was_sent and isinstance(got, httpx.TimeoutException) else ABSENT
+            step = f"{method} {path} was on its way. {UNKNOWN}" if was_sent and not repeat else step
+            raise UnreachableError(f"{self.url} does not answer ({type(got).__name__}: {got}). {step}")
         if got.is_success:
             return got
         error = make_error(got, rows=rows, conflict=conflict, url=self.url)
@@ -155,7 +158,8 @@ def make_error(answer: httpx.Response, *, rows: Sequence[Any], conflict: type[Cl
     of_rows = WrongColumnsError if any("row" in error for error in errors) else ClientError
     kind = conflict if status == 409 else of_rows if status == 422 else KINDS.get(status, ClientError)
     step = f". {STEPS[status]}" if status in STEPS else ""
-    said = f"{detail.rstrip('.')}{describe_errors(errors)}{step} ({status}, request {answer.headers.get('X-Request-Id', 'unknown')})"
+    asked = f"({status}, request {answer.headers.get('X-Request-Id', 'unknown')})"
+    said = f"{detail.rstrip('.')}{describe_errors(errors)}{step} {asked}"
     return kind(said, status=status, errors=errors)
 
 
