@@ -38,10 +38,9 @@ class Place:
         found = [child for child in children if any("ipykernel" in word for word in child.cmdline())]
         return [child.pid for child in sorted(found, key=lambda child: child.create_time())]
 
-    def kill_kernels(self) -> None:
-        """End all of them as the system does when memory is short."""
-        for number in self.kernels():
-            os.kill(number, signal.SIGKILL)
+    def kill_kernel(self) -> None:
+        """End the oldest as the system does when memory is short: the one in use, as an app starts others ahead."""
+        os.kill(self.kernels()[0], signal.SIGKILL)
 
 
 def find_port() -> int:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from pandas import DataFrame
@@ -16,16 +17,19 @@ COUNTS = {
     "annotator": "Person", "n": "Labels", "labels": "Which", "skipped": "Skipped", "seconds": "Seconds (median)",
     "pace": "An hour",
 }  # fmt: skip
+RIGHT, ROUNDED = ("Seconds (median)", "An hour"), {"seconds": "{:.1f}".format, "pace": "{:.0f}".format}
 PAIRS = {"first": "First", "second": "Second", "n": "Inputs", "agreement": "Agreement", "kappa": "Cohen's kappa"}
 MIXED = {"first": "First", "one": "says", "second": "Second", "other": "says instead", "n": "Inputs"}
 
 
-def tell_quality(said: DataFrame) -> Markdown:
+def tell_quality(said: DataFrame, *, now: datetime) -> Markdown:
     """Of all annotations: who labelled how much and how fast, how far people agree, and who confuses what."""
     labels, counts = current_labels(said), count_labels(said)
     if counts.empty:
         return callout("Nobody has labelled anything yet.", kind="note", title="No labels")
-    done = table(counts.rename(columns=COUNTS), caption="What each person has done")
+    seconds, pace = (counts[name].map(form, na_action="ignore") for name, form in ROUNDED.items())
+    counts = counts.assign(seconds=seconds, pace=pace).rename(columns=COUNTS)
+    done = table(counts, caption=f"What each person has done, as of {format_value(now)}", right=RIGHT)
     pairs = pair_kappas(labels)
     if pairs.empty:
         alone = "No input was labelled by two people, so nobody knows how well they agree: raise the parameter overlap."
@@ -40,8 +44,13 @@ def tell_quality(said: DataFrame) -> Markdown:
         done,
         escape(words),
         table(pairs.rename(columns=PAIRS), caption="How far two people agree"),
-        table(mixed.head(MOST).rename(columns=MIXED), caption="Who says what where the other says something else"),
-        table(shown, caption=f"What people disagree on: {len(apart):,} inputs, the first {len(shown)}", max_chars=220),
+        table(
+            mixed.head(MOST)[[*MIXED]].rename(columns=MIXED),
+            caption="Who says what where the other says something else",
+        ),
+        table(
+            shown, caption=f"The first {len(shown)} of {len(apart):,} inputs on which people disagree", max_chars=220
+        ),
     )
 
 

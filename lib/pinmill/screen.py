@@ -13,10 +13,13 @@ from pinmill.quality import Settling, tell_quality
 from pinmill.seat import Seat, choose_question, sign_in
 from pinmill.session import Run
 from pinmill.tokens import allows
+from pinmill.version import now_utc
 from pinmill.visit import IN_APP
 from pinmill.widget import Annotator
 
 OVERSEER = "modeller"  # the role that may see what others said
+CENTRED = {"max_width": "46rem", "margin": "1rem auto"}  # below the screen, as wide
+SETTLED = "There is nothing on which people disagree, or somebody has settled it."
 REFUSED = "What others said is shown to the roles modeller and admin."
 
 
@@ -26,7 +29,7 @@ class Screen:
     def __init__(self, run: Run, environ: Mapping[str, str]) -> None:
         self._run, self._environ, self._adviser = run, environ, Adviser(run)
         self._question, self._seat = choose_question(run, environ), None
-        self._waiting: list[tuple[Output, Callable[[Seat], Any]]] = []
+        self._waiting: list[tuple[Output, str, Callable[[Seat], Any]]] = []
         self._adviser.read()  # it takes seconds, which nobody waits for yet
         if not self._question:
             try:
@@ -37,9 +40,7 @@ class Screen:
     def enter(self, given: str) -> Seat:
         """The seat of who signs in with a token or name; what waited for that is shown. Raises PinmillError."""
         self._seat = seat = sign_in(self._run, given, self._environ, self._adviser)
-        waiting, self._waiting = self._waiting, []
-        for place, make in waiting:
-            place.append_display_data(make(seat))
+        self._fill(seat)
         return seat
 
     def label(self) -> Annotator:
@@ -48,24 +49,26 @@ class Screen:
 
     def compare(self) -> Markdown | Output:
         """Who labelled how much and how fast, and how well people agree."""
-        return self._show(lambda seat: tell_quality(seat.annotations()))
+        return self._show("How well people agree", lambda seat: tell_quality(seat.annotations(), now=now_utc()))
 
     def settle(self) -> Annotator | Markdown | Output:
         """The screen to label on, over the examples on which people disagree."""
-        return self._show(lambda seat: Annotator(Settling(seat)))
+        return self._show("Settle what people disagree on", open_settling)
 
-    def _show(self, make: Callable[[Seat], Any]) -> Any:
+    def _show(self, title: str, make: Callable[[Seat], Any]) -> Any:
         """What is made of the seat, for those who may see it; before somebody has signed in, a place for it."""
-
-        def make_allowed(seat: Seat) -> Any:
-            """It, or who may see it; in the app, where annotators sit, nothing."""
-            refused = "" if self._environ.get(IN_APP) else REFUSED
-            return make(seat) if allows(seat.role, OVERSEER) else escape(refused)
-
         if self._seat:
-            return make_allowed(self._seat)
-        self._waiting.append((Output(), make_allowed))
+            return make(self._seat) if allows(self._seat.role, OVERSEER) else escape(REFUSED)
+        self._waiting.append((Output(layout=CENTRED), title, make))
         return self._waiting[-1][0]
+
+    def _fill(self, seat: Seat) -> None:
+        """Show what waited for a seat; the app has no titles of its own, and shows annotators nothing of this."""
+        waiting, self._waiting = self._waiting, []
+        for place, title, make in waiting if allows(seat.role, OVERSEER) else []:
+            if self._environ.get(IN_APP):
+                place.append_display_data(Markdown(f"## {title}"))
+            place.append_display_data(make(seat))
 
     def _repr_markdown_(self) -> str:
         """Who labels, and how many examples there are."""
@@ -80,6 +83,12 @@ class Screen:
             "Champion": champion.version if champion else "none",
         }
         return value_list(shown)
+
+
+def open_settling(seat: Seat) -> Annotator | Markdown:
+    """The screen over what people disagree on; without that, the words that say so."""
+    settling = Settling(seat)
+    return Annotator(settling) if settling.progress()["open"] else escape(SETTLED)
 
 
 def open_screen(run: Run) -> Screen:
