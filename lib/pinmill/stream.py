@@ -54,10 +54,11 @@ def read_schema(path: Path) -> "pa.Schema":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    suffix = find_format(path)
     with _told(path):
-        if find_format(path) == ".parquet":
+        if suffix == ".parquet":
             schema = pa.schema([pa.field(each.name, each.type, each.nullable) for each in pq.read_schema(path)])
-        elif find_format(path) in SEPARATORS:
+        elif suffix in SEPARATORS:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 schema = pa.schema([(name, pa.string()) for name in next(_read_csv(path, file), [])])
         else:
