@@ -601,6 +601,130 @@ def test_a_model_is_uploaded_promoted_and_rolled_back_and_a_run_is_awaited(
         client.retrain(wait=True)
 
 
+# Labels
+
+
+@pytest.fixture
+def people(guarded: Any, connect: Callable[..., Client]) -> dict[str, Client]:
+    """A client for each role."""
+    server, tokens = guarded
+    return {role: connect(server.url, token) for role, token in tokens.items()}
+
+
+def test_examples_are_added_once_and_their_rows_named_where_they_do_not_fit(people: dict[str, Client]) -> None:
+    ann, texts = people["annotator"], [f"an example {n}" for n in range(1_200)]
+    assert ann.add_examples(texts) == {"added": 1_200, "known": 0}
+    assert ann.add_examples(pd.DataFrame({"text": [*texts[:2], "one more example"]})) == {"added": 1, "known": 2}
+    with pytest.raises(WrongColumnsError, match=r"1 of 2 rows do not fit.*: row y, text .* is blank") as raised:
+        ann.add_examples(pd.Series(["fine", " "], ["x", "y"]))
+    assert [error["row"] for error in raised.value.errors] == ["y"]
+    with pytest.raises(
+        NotAllowedError, match="this needs the role annotator; the token ann-scorer has the role scorer"
+    ):
+        people["scorer"].add_examples(texts)
+
+
+def test_a_label_whose_answer_is_lost_is_there_once(guarded: Any, people: dict[str, Client]) -> None:
+    server, tokens = guarded
+    frame = pd.DataFrame(
+        {"text": [f"lost {n}" for n in range(1_500)], "kind": ["spam", "ham", "ham"] * 500, "took": 2.5, "why": None},
+        range(0, 3_000, 2),
+    )
+    frame.loc[4, "why"] = "a joke"
+    with lay_road(server.url, annotations=["lose", "503", "", "drop", "lose"]) as road:
+        with Client(road.url, tokens["annotator"]) as ann:
+            saved = ann.upload_annotations(frame, label="kind", seconds="took", note="why")
+        assert road.came == {"POST /annotations": 6}
+    everything = people["modeller"].annotations(all=True)
+    mine = everything[everything["record"].map(lambda record: record["text"].startswith("lost "))].set_index("id")
+    assert saved.index.tolist() == frame.index.tolist()
+    assert saved["known"].all()  # to the second try
+    assert sorted(saved["id"]) == sorted(mine.index)
+    told = mine.loc[saved["id"]]
+    assert told["record"].map(lambda record: record["text"]).tolist() == frame["text"].tolist()
+    assert told["label"].tolist() == saved["label"].tolist() == frame["kind"].tolist()
+    assert set(told["annotator"]) == {"ann-annotator"}
+    assert set(told["seconds"]) == {2.5}
+    assert told["note"].tolist() == ["", "", "a joke", *[""] * 1_497]
+
+
+def test_a_key_of_ones_own_makes_an_upload_that_is_repeated_one(people: dict[str, Client]) -> None:
+    ann = people["annotator"]
+    frame = pd.DataFrame({"text": ["own a", "own b"], "label": ["spam", "ham"], "number": ["k1", "k2"]}, ["a", "b"])
+    first, second = (ann.upload_annotations(frame, key="number") for _ in range(2))
+    assert_series_equal(first["id"], second["id"])
+    assert (first["known"].tolist(), second["known"].tolist()) == ([False, False], [True, True])
+
+
+def test_labels_that_do_not_fit_are_named_and_what_is_saved_is_said(people: dict[str, Client]) -> None:
+    ann, frame = people["annotator"], pd.DataFrame({"text": ["not a", "not b"], "label": ["Spam", None]}, ["a", "b"])
+    with pytest.raises(WrongColumnsError, match=r"1 rows have no label in 'label' \(rows b\)\. Leave them out"):
+        ann.upload_annotations(frame)
+    with pytest.raises(WrongColumnsError, match=r"column 'kind' is missing, a column was expected"):
+        ann.upload_annotations(frame, label="kind")
+    with pytest.raises(WrongColumnsError, match=r"row a, label .*Did you mean 'spam'\?"):
+        ann.upload_annotations(frame[:1])
+    many = pd.DataFrame({"text": [f"not {n}" for n in range(1_100)], "label": ["ham"] * 1_099 + ["Ham"]})
+    with pytest.raises(WrongColumnsError, match="row 1099, label ") as raised:
+        ann.upload_annotations(many)
+    assert raised.value.__notes__ == ["The first 1,000 rows are saved; those after them are not"]
+
+
+def test_labels_that_count_are_told_from_all_that_was_said(people: dict[str, Client]) -> None:
+    ann, modeller = people["annotator"], people["modeller"]
+    for label in ("spam", "ham"):
+        ann.upload_annotations(pd.DataFrame({"text": ["twice"], "label": [label]}))
+    modeller.upload_annotations(pd.DataFrame({"text": ["twice"], "label": ["spam"]}))
+
+    def read_said(**how: bool) -> list[tuple[str, str]]:
+        told = modeller.annotations(**how)
+        ours = told[told["record"].map(lambda record: record == {"text": "twice"})]
+        return list(zip(ours["annotator"], ours["label"], strict=True))
+
+    everything = [("ann-annotator", "spam"), ("ann-annotator", "ham"), ("ann-modeller", "spam")]
+    assert read_said(all=True) == everything
+    assert read_said() == everything[1:]
+    with pytest.raises(NotAllowedError, match="this needs the role modeller; the token ann-annotator has the role ann"):
+        ann.annotations()
+
+
+def test_the_queue_is_worked_on_with_its_own_words(people: dict[str, Client]) -> None:
+    ann = people["annotator"]
+    ann.add_examples([f"in the queue {n}" for n in range(4)])
+    given = ann.queue(n=3, strategy="random")
+    assert (given["workflow"], given["annotator"], given["labels"]) == ("tiny", "ann-annotator", ["ham", "spam"])
+    first, second, third = given["items"]
+    (saved,) = ann.annotate([{"id": first["id"], "label": "spam", "key": first["key"], "seconds": 1.5}])
+    assert (saved["label"], saved["known"]) == ("spam", False)
+    assert ann.annotate([{"id": first["id"], "label": "ham", "key": first["key"]}]) == [{**saved, "known": True}]
+    ann.skip(second["id"], second["key"], note="in no language")
+    assert [item["id"] for item in ann.queue(n=1)["items"]] == [third["id"]]
+    undone = ann.undo()
+    assert undone["item"]["id"] == second["id"]
+    assert undone["progress"]["own"] == given["progress"]["own"] + 1
+    with pytest.raises(ClientError, match=r"strategy is 'best': one of .* \(422, "):
+        ann.queue(strategy="best")
+    with pytest.raises(ClientError, match=r"has no example '0{32}'\. GET /queue gives some \(404, "):
+        ann.skip("0" * 32, "k")
+    with pytest.raises(ClientError, match=r"there is nothing at this address"):
+        ann.skip("../undo?x=", "k")
+
+
+def test_a_query_gives_a_table_and_says_when_it_is_cut(people: dict[str, Client]) -> None:
+    modeller = people["modeller"]
+    modeller.upload_annotations(pd.DataFrame({"text": ["asked a", "asked b"], "label": ["spam", "ham"]}))
+    sql = "select label, count(*) as n from annotations where record like '%asked %' group by label order by label"
+    table = modeller.query(sql)
+    assert_frame_equal(table, pd.DataFrame({"label": table["label"], "n": [1, 1]}))
+    assert ([label.strip('"') for label in table["label"]], table.attrs) == (["ham", "spam"], {"complete": True})
+    many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 100001) select i from n"
+    with pytest.warns(UserWarning, match="rows are missing after the first 100,000: .*Ask for fewer rows, or in parts"):
+        cut = modeller.query(many)
+    assert (len(cut), cut.attrs["complete"]) == (100_000, False)
+    with pytest.raises(ClientError, match=r"examples.* \(422, "):
+        modeller.query("select * from tokens")
+
+
 # Alone
 
 

@@ -149,8 +149,8 @@ class Client:
         table = DataFrame(said["rows"], columns=said["columns"])
         table.attrs["complete"] = said["complete"]
         if not said["complete"]:
-            cut = f"the result is cut after {len(table):,} rows, as the service has a limit: ask for less, or in parts"
-            warnings.warn(cut, stacklevel=2)
+            why = f"{said.get('cut') or 'the service has a limit'}. Ask for fewer rows, or in parts"
+            warnings.warn(f"rows are missing after the first {len(table):,}: {why}", stacklevel=2)
         return table
 
     def _save(self, path: str, batch: Batch, *, done: int) -> Any:
