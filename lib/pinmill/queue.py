@@ -71,26 +71,23 @@ class Queue:
     ) -> list[Task]:
         """Lease at most `n` examples to `annotator`: first those that were, then the open ones of `order`, then others.
 
-        `order` is of hashes, best first by `strategy` (default: the queue's). Others are the newest if that is the
-        strategy, else random ones.
+        `order` is of at most POOL hashes, best first by `strategy` (default: the queue's). Others are the newest if
+        that is the strategy, else random ones.
         """
         strategy, expires, of = check_strategy(strategy or self._strategy), stamp(now + self._life), EXAMPLES.c
         rest, by = ("newest", of.id.desc()) if strategy == "newest" else ("random", of.hash)
-        place = {hash: number for number, hash in enumerate(order)}
+        place = {hash: number for number, hash in enumerate(order[:POOL])}
         with self._store.writing() as connection:
             held = connection.execute(self._select_leased(annotator, now).limit(n)).all()
-            query, room = (
-                self._select_open(annotator, now).where(of.hash.not_in([row.hash for row in held])),
-                n - len(held),
-            )
+            own, room = [row.hash for row in held], n - len(held)
+            query = self._select_open(annotator, now).where(of.hash.not_in(own))
             ranked = sorted(connection.scalars(query.where(of.hash.in_(place))), key=place.__getitem__)[:room]
             others = connection.scalars(query.where(of.hash.not_in(ranked)).order_by(by).limit(room - len(ranked)))
             new = dict.fromkeys(ranked, strategy) | dict.fromkeys(others, rest)
             chosen = [*held, *((hash, how, make_key(hash)) for hash, how in new.items())]
             records = self._read_records(connection, [hash for hash, _, _ in chosen])
             tasks = [Task(hash, records[hash], how, key, expires) for hash, how, key in chosen]
-            renewed = self._is_leased(annotator, [row.hash for row in held])
-            connection.execute(sql.update(LEASES).where(renewed).values(expires=expires))
+            connection.execute(sql.update(LEASES).where(self._is_leased(annotator, own)).values(expires=expires))
             self._lend(connection, annotator, tasks[len(held) :], created=stamp(now))
         return tasks
 
