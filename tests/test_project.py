@@ -106,3 +106,8 @@ def test_importing_the_package_imports_nothing_else() -> None:
     code = "import sys; old = {*sys.modules}; import pinmill; print(*({*sys.modules} - old))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {name.partition(".")[0] for name in done.stdout.split()} - sys.stdlib_module_names == {"pinmill"}
+
+
+def test_a_project_that_is_shown_does_not_show_its_settings(root: Path) -> None:
+    # pins: `run` below a cell wrote PINMILL_TOKEN, and all else of the environment, into the executed notebook
+    assert "geheim" not in repr(Project(root, {"PINMILL_TOKEN": "geheim"}))

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +50,7 @@ class Project:
     """Where everything of one project lies. All paths are absolute."""
 
     root: Path
-    settings: Mapping[str, str]
+    settings: Mapping[str, str] = field(repr=False)  # passwords and tokens among them, which a notebook would keep
 
     @property
     def notebooks(self) -> Path:
