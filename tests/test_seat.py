@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import getpass
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas
 import pytest
 from pinmill.board import Board
-from pinmill.errors import DataError, ParameterError
+from pinmill.client import Client
+from pinmill.errors import ClientError, DataError, ParameterError, UnreachableError
 from pinmill.notebook import read_stage
 from pinmill.project import open_project
 from pinmill.quality import Settling, tell_quality
 from pinmill.rows import hash_input, make_checker
-from pinmill.seat import LocalSeat, choose_question, find_annotator, sign_in
+from pinmill.seat import LocalSeat, RemoteSeat, choose_question, find_annotator, sign_in
 from pinmill.session import Run
 from pinmill.tokens import create_token, revoke_token
 from pinmill.version import now_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from conftest import Workplace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -229,16 +232,41 @@ def disagree(place: Workplace) -> tuple[LocalSeat, LocalSeat, str]:
     return ada, bob, sorted(TEXTS, key=hash_text)[1]
 
 
+NOW = datetime(2026, 11, 21, 4, 5, tzinfo=UTC)
+
+
 def test_the_quality_page_tells_who_said_how_much_and_how_well_it_agrees(place) -> None:
-    assert "Nobody has labelled anything yet" in tell_quality(LocalSeat(open_run(place), "ada").annotations())
-    ada, _, _ = disagree(place)
-    told = tell_quality(ada.annotations())
-    # Two units, pairs (s, s) and (s, h): o_sh = 1, n = 4, n_s = 3, n_h = 1: alpha = 1 - 3 * 1 / (3 * 1) = 0.
-    assert "alpha is 0&#46;000, on 2 inputs that several people labelled; they disagree on 1" in told.replace(
-        "&#39;", "'"
-    ).replace("0.000", "0&#46;000")
-    assert "ada" in told
-    assert "bob" in told
+    empty = LocalSeat(open_run(place), "ada").annotations()
+    assert "Nobody has labelled anything yet." in unescape(tell_quality(empty, now=NOW))
+    ada, _, text = disagree(place)
+    said = ada.annotations().assign(created=[f"2026-11-21T04:0{n}:00+00:00" for n in (0, 1, 0, 2)])
+    told = [line for line in unescape(tell_quality(said, now=NOW)).splitlines() if line and "---" not in line]
+    # Krippendorff (2011): units (spam, spam) and (spam, ham), o_sh = 1, n_s = 3, n_h = 1: alpha = 1 - 3 * 1 / 3 = 0.
+    # Cohen: both said spam of half, and one of all: as much is agreed on as by chance.
+    assert told == [
+        "**What each person has done, as of 2026-11-21 04:05 UTC**",
+        "| Person | Labels | Which | Skipped | Seconds (median) | An hour |",
+        "| ada | 2 | 2 spam | 0 | 2.0 | 60 |",
+        "| bob | 2 | 1 spam, 1 ham | 0 | 2.0 | 30 |",
+        "Krippendorff's alpha is 0.000, on 2 inputs that several people labelled.",
+        "**How far two people agree**",
+        "| First | Second | Inputs | Agreement | Cohen's kappa |",
+        "| ada | bob | 2 | 0.500 | 0.000 |",
+        "**Who says what where the other says something else**",
+        "| First | says | Second | says instead | Inputs |",
+        "| ada | spam | bob | ham | 1 |",
+        "**The first 1 of 1 inputs on which people disagree**",
+        "| Input | Labels |",
+        f"| {text} | ada: spam; bob: ham |",
+    ]
+
+
+def test_labels_of_one_person_alone_are_counted_and_said_to_be_compared_with_none(place) -> None:
+    seat = LocalSeat(open_run(place), "ada")
+    seat.label(seat.take(1)[0], "spam")
+    told = unescape(tell_quality(seat.annotations(), now=NOW))
+    assert "| ada | 1 | 1 spam | 0 | — | — |" in told
+    assert "No input was labelled by two people" in told
 
 
 def test_what_people_disagree_on_is_settled_by_one_more_vote_which_is_the_last(place) -> None:
@@ -271,5 +299,47 @@ def test_a_disagreement_that_is_passed_over_is_left_as_it_is(place) -> None:
     eve.skip(eve.take(1)[0])
     assert (eve.take(1), len(ada.annotations())) == ([], before)
     assert eve.undo()["record"]["text"] == text
-    with suppress(IndexError):
-        eve.undo()
+    assert eve.undo() is None
+
+
+@pytest.fixture
+def client(place, serve) -> Iterator[Client]:
+    with Client(serve(workplace=place).url, "") as client:
+        yield client
+
+
+def test_a_seat_at_a_service_is_as_one_here(place, client) -> None:
+    remote = RemoteSeat(client)
+    local = LocalSeat(open_run(place), remote.annotator)
+    for name in ("annotator", "role", "workflow", "labels", "text", "guideline"):
+        assert getattr(remote, name) == getattr(local, name), name
+    there, here = ([item | {"expires": ""} for item in seat.take(3)] for seat in (remote, local))
+    assert there == here
+    assert remote.score({"text": "win a prize"}) == local.score({"text": "win a prize"})
+    first, second, third = there
+    assert remote.label(first, "spam", seconds=1.0, note="sure")["known"] is False
+    assert remote.label(first, "ham")["label"] == "spam"  # the key is that of the same label
+    remote.skip(second, note="unclear")
+    assert remote.undo()["id"] == second["id"]
+    remote.label(third, "ham", record={"text": "another text"})
+    assert current(local) == [
+        (first["record"]["text"], "spam"), (third["record"]["text"], None), ("another text", "ham"),
+    ]  # fmt: skip
+    assert remote.progress() == local.progress()
+    told = remote.annotations()
+    assert (told["id"].tolist(), told["note"].tolist()) == (
+        local.annotations()["id"].tolist(),
+        local.annotations()["note"].tolist(),
+    )
+    with pytest.raises(ClientError, match="no label"):
+        remote.label(second, "hamm")
+
+
+def test_a_service_that_is_gone_is_told_and_takes_no_score_along(place, serve) -> None:
+    server = serve(workplace=place)
+    with Client(server.url, "") as client:
+        remote = RemoteSeat(client)
+        server.stop()
+        with pytest.raises(UnreachableError):
+            remote.take(1)
+        assert remote.score({"text": "win a prize"}) is None
