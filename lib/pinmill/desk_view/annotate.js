@@ -135,10 +135,10 @@ function render({ model, el }) {
   part.help.append(
     make("dl", {}, ...KEYS.map(([key, does]) => make("div", {}, make("dt", {}, make("kbd", {}, key)), make("dd", {}, does)))),
   )
-  const head = make("header", {}, part.workflow, part.annotator, part.progress, part.togo, part.bar)
+  const head = make("div", { className: "pinmill-head" }, part.workflow, part.annotator, part.progress, part.togo, part.bar)
   const task = make("div", { className: "pinmill-task" }, part.said, part.paper, part.record, part.edited, part.legend, part.score)
   const act = make("div", { className: "pinmill-act" }, part.labels, part.note)
-  const foot = make("footer", {}, part.tools, make("div", { className: "pinmill-tell" }, part.status, part.again))
+  const foot = make("div", { className: "pinmill-foot" }, part.tools, make("div", { className: "pinmill-tell" }, part.status, part.again))
   const root = make(
     "div",
     { className: "pinmill-annotate", tabIndex: 0, role: "group", "aria-label": "Labelling", "data-lm-suppress-shortcuts": "true" },
@@ -187,14 +187,15 @@ function render({ model, el }) {
 
   function show(message) {
     const before = screen.item?.id ?? ""
-    const isAnswer = message.request && message.request === pending?.request
+    const isOurs = String(message.request).startsWith(`${view}-`) // also when it comes too late
+    const isAnswer = isOurs && message.request === pending?.request
     const asked = isAnswer ? pending.message : null
     if (isAnswer) {
       clearTimeout(pending.timer)
       pending = null
       root.removeAttribute("aria-busy")
-      failed = message.problem ? asked : null
     }
+    if (isOurs) failed = message.problem ? (asked ?? failed) : null
     screen = message
     const { item } = screen
     const isProblem = Boolean(message.problem)
@@ -204,7 +205,7 @@ function render({ model, el }) {
     showLogin()
     if (item && item.id !== before) showItem(item)
     showLabels()
-    if (isAnswer || isProblem) tell(message.said, message.problem)
+    if (isOurs || isProblem) tell(message.said, message.problem)
     else if (screen.state === "empty" || root.dataset.state !== "error") tell(part.status.textContent, "")
     part.empty.textContent = screen.state === "empty" ? "All done: there is nothing left to label." : ""
     if (screen.state === "loading") part.empty.textContent = "Fetching what to label …"
