@@ -19,6 +19,7 @@ from pinmill.data import Query, open_query
 from pinmill.errors import StoreError
 from pinmill.problem import Problem
 from pinmill.store import ANNOTATIONS, AUDIT, CALLS, EXAMPLES, METADATA, PREDICTIONS, TOKENS, Annotation, Store, stamp
+from pinmill.views import COLUMNS, list_lines
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 WHEN = "2026-11-20T12:00:00.000000+00:00"
@@ -195,8 +196,10 @@ WAYS = [  # each reads a table, or no more than whether it has rows
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("secret", SECRETS)
 def test_no_other_table_can_be_read_in_any_way(file: Path, secret: str, way: str) -> None:
-    before = fingerprint(file)
-    assert "SECRET" not in refuse(file, way.format(secret))
+    before, asked = fingerprint(file), {"file": file.as_uri(), "workflow": "w", "sql": way.format(secret)}
+    (line,) = list_lines(**asked, seconds=10.0, rows=1000, size=1_000_000)  # without a process, which takes longer
+    assert "SECRET" not in line
+    assert list(json.loads(line)) == ["cut"]
     assert fingerprint(file) == before
 
 
@@ -355,7 +358,7 @@ def test_a_query_that_never_ends_is_ended_and_the_next_is_answered(file: Path, q
         rows, cut = ask(file, query, seconds=1.0)[1:]
     except Problem as problem:
         rows, cut = [], problem.detail
-    assert time.monotonic() - clock < 10  # one second, two more of the processor, and whoever else is at work
+    assert time.monotonic() - clock < 20  # s: one, two more within a function, and whoever else is at work
     assert cut
     assert len(json.dumps(rows)) < 60_000_000
     assert ask(file, "SELECT count(*) FROM examples")[1] == [[3]]
@@ -393,14 +396,15 @@ def test_pages_are_small_and_hold_each_row_once(file: Path) -> None:
 def test_a_query_that_nobody_reads_is_ended_and_gives_its_place_back(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = "from pinmill import views; views.HELD = 0; views.answer()"
+    code = "from pinmill import views; views.HELD = 1; views.answer()"
     monkeypatch.setattr(data, "COMMAND", (sys.executable, "-P", "-c", code))
     query = f"{COUNT}) SELECT x FROM c"
     answer = open_query(file, "w", query, seconds=1.0, rows=10**9)
     os.waitid(os.P_PID, answer._process.pid, os.WEXITED | os.WNOWAIT)
     for _page in answer:
         pass
-    assert (answer.complete, answer.cut) == (False, "its rows were not taken in time")
+    assert not answer.complete
+    assert answer.cut == "the query took longer than 1 s, or a page of it was not read in 60 s: let it give fewer rows"
 
 
 def test_no_more_than_four_queries_are_at_work_at_once(file: Path) -> None:
@@ -468,8 +472,6 @@ def test_a_damaged_store_is_an_error_of_the_store_and_not_of_the_query(tmp_path:
 
 
 def test_the_columns_of_the_views_are_all_of_their_tables_but_those_that_are_nobodys_business() -> None:
-    from pinmill.views import COLUMNS
-
     renamed = {"input_hash": "hash"}
     tables = {"examples": EXAMPLES, "annotations": ANNOTATIONS, "predictions": CALLS}
     left_out = {"examples": {"workflow"}, "annotations": {"workflow", "key"}}

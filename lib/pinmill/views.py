@@ -13,6 +13,8 @@ import sqlite3
 import sys
 import time
 from collections.abc import Collection, Iterator
+from contextlib import closing
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -52,7 +54,8 @@ LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
 }
 MEMORY = 500_000_000  # bytes of address space
-HELD = 60  # s that a query may wait for a slow reader: meanwhile the store's log cannot be tidied
+GRACE = 2  # s after the time of a query: SQLite cannot be interrupted within a function, but killed
+HELD = 60  # s that a page may wait for a slow reader: meanwhile the store's log cannot be tidied
 PAGE = 64_000  # bytes: parsing so many takes a millisecond, in which the service answers nobody
 OPCODES = 10_000  # of SQLite between two looks at the clock: about a millisecond
 FORBIDDEN = re.compile(
@@ -72,16 +75,18 @@ ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def answer() -> None:
-    """Answer the query that the standard input asks, a JSON object a line, and be killed beyond any limit."""
+    """Answer the query that the standard input asks, see `list_lines`; beyond a limit the process is killed."""
     asked = json.load(sys.stdin)
-    seconds = int(asked["seconds"])
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds + 2,) * 2)  # SQLite cannot be interrupted within a function
+    seconds = int(asked["seconds"]) + GRACE
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    signal.alarm(seconds + HELD)
     os.nice(5)  # predictions go first
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whatever the service does with it
+    signal.alarm(seconds)
     for line in list_lines(**asked):
+        signal.alarm(HELD)
         sys.stdout.buffer.write(line.encode() + b"\n")
         sys.stdout.buffer.flush()
+        signal.alarm(seconds)
 
 
 def list_lines(*, file: str, workflow: str, sql: str, seconds: float, rows: int, size: int) -> Iterator[str]:
@@ -92,21 +97,21 @@ def list_lines(*, file: str, workflow: str, sql: str, seconds: float, rows: int,
     """
     until, refused, head, page, length, end = [time.monotonic() + seconds], [], "", [], 0, {"cut": ""}
     try:
-        connection = connect(file, workflow, refused)
         if word := FORBIDDEN.search(sql):
             raise ValueError(f"{ONLY}: {word[0]} is refused")
-        connection.set_progress_handler(lambda: time.monotonic() > until[0], OPCODES)
-        cursor = connection.execute(sql)
-        if cursor.description is None:
-            raise ValueError(UNSUITED)
-        head = f'"columns": {ENCODE([name for name, *_ in cursor.description])}, '
-        for text in list_rows(cursor, rows=rows, size=size):
-            page.append(text)
-            length += len(text)
-            if length > PAGE:
-                began = time.monotonic()
-                yield f'{{{head}"rows": [{", ".join(page)}]}}'
-                until[0], head, page, length = until[0] + time.monotonic() - began, "", [], 0
+        with closing(connect(file, workflow, refused)) as connection:
+            connection.set_progress_handler(lambda: time.monotonic() > until[0], OPCODES)
+            cursor = connection.execute(sql)
+            if cursor.description is None:
+                raise ValueError(UNSUITED)
+            head = f'"columns": {ENCODE([name for name, *_ in cursor.description])}, '
+            for text in list_rows(cursor, rows=rows, size=size):
+                page.append(text)
+                length += len(text)
+                if length > PAGE:
+                    began = time.monotonic()
+                    yield f'{{{head}"rows": [{", ".join(page)}]}}'
+                    until[0], head, page, length = until[0] + time.monotonic() - began, "", [], 0
     except FAILURES as error:
         end = explain(error, refused, LATE.format(seconds))
     if page or not end["cut"]:
@@ -152,38 +157,41 @@ def connect(file: str, workflow: str, refused: list[str]) -> sqlite3.Connection:
     connection.execute("PRAGMA query_only = ON")
     for limit, most in LIMITS.items():
         connection.setlimit(limit, most)
-
-    def judge(action: int, first: str | None, second: str | None, base: str | None, view: str | None) -> int:
-        if action == sqlite3.SQLITE_READ:
-            allowed, what = (
-                may_read(first.lower(), second, base, view and view.lower(), store=store, there=there),
-                first,
-            )
-        elif action == sqlite3.SQLITE_FUNCTION:
-            allowed, what = second in FUNCTIONS, f"the function {second}()"
-        else:
-            allowed, what = action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE), "what is no SELECT"
-        refused.extend([] if allowed else [what])
-        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
-
-    connection.set_authorizer(judge)
+    connection.set_authorizer(partial(judge, refused, store, there))
     return connection
 
 
-def may_read(
-    table: str, column: str, base: str | None, view: str | None, *, store: str, there: Collection[str]
-) -> bool:
-    """Whether SQLite's authorizer may let `view` (None: the query itself) read a column of `table` in `base`.
+def judge(
+    refused: list[str],
+    store: str,
+    there: Collection[str],
+    action: int,
+    first: str | None,
+    second: str | None,
+    base: str | None,
+    view: str | None,
+) -> int:
+    """What SQLite's authorizer answers, given the name of the store and its tables; a refusal is added to `refused`.
 
-    `store` is the name of the store, and `there` are its tables.
+    For a read `first` is the table in `base`, `second` the column, or "" if no more is read than the number of rows;
+    `view` is who reads it, if not the query itself.
     """
-    if base == store:
-        return view in VIEWS and table == VIEWS[view][0]
-    if base == "temp":
-        return table in VIEWS
-    if base == "main" or column:
-        return table in LISTS
-    return table in VIEWS or table not in there  # no more than its number of rows, and it may be a WITH clause
+    what, allowed = "what is no SELECT", action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE)
+    if action == sqlite3.SQLITE_FUNCTION:
+        what, allowed = f"the function {second}()", second in FUNCTIONS
+    elif action == sqlite3.SQLITE_READ:
+        what, table, reader = str(first), str(first).lower(), str(view).lower()
+        if base == store:
+            allowed = reader in VIEWS and table == VIEWS[reader][0]
+        elif base == "temp":
+            allowed = table in VIEWS
+        elif base == "main" or second:
+            allowed = table in LISTS
+        else:  # the query gives no schema: it may be its own WITH clause
+            allowed = table in VIEWS or table not in there
+    if not allowed:
+        refused.append(what)
+    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 
 def explain(error: Exception, refused: list[str], late: str) -> dict[str, Any]:
