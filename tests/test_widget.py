@@ -206,6 +206,22 @@ def test_a_seat_that_breaks_is_told_in_words_and_without_its_values(tmp_path, br
     assert "hunter2" in caplog.text
 
 
+def test_an_example_that_comes_back_by_itself_can_be_labelled_again(tmp_path):
+    widget = Annotator(MemorySeat([{"text": "one"}], folder=tmp_path))
+    talk(widget, ask("hello"), ask("label", id="id-0", label="ham", seconds=1))
+    widget.seat.undo()  # at another screen
+    talk(widget, ask("hello"), ask("label", id="id-0", label="spam", seconds=1))
+    assert [each.get("label") for each in read_labels(tmp_path)] == ["ham", None, "spam"]
+
+
+def test_without_labels_the_screen_says_where_to_write_them(tmp_path):
+    seat = MemorySeat(folder=tmp_path)
+    seat.labels = []
+    shown = talk(Annotator(seat), ask("hello"))[-1]
+    assert (shown["state"], shown["item"]) == ("error", None)
+    assert "in its params, as labels: [yes, no]" in shown["problem"]
+
+
 def test_before_somebody_has_signed_in_nothing_is_taken_or_done(tmp_path):
     taken = []
 
@@ -224,7 +240,8 @@ def test_before_somebody_has_signed_in_nothing_is_taken_or_done(tmp_path):
 
 
 def test_nothing_that_is_saved_with_a_notebook_holds_an_example_a_label_or_a_token(tmp_path):
-    widget = Annotator(lambda given: MemorySeat([{"text": "Geheimnis"}] * 3, labels=["etikett"]), ask="token")
+    records = [{"text": "Geheimnis"}] * 3
+    widget = Annotator(lambda _: MemorySeat(records, labels=["etikett"], folder=tmp_path), ask="token")
     talk(widget, ask("sign_in", given="hunter2"), ask("label", id="id-0", label="etikett", seconds=1))
     saved = json.dumps(widget.get_state(), default=str) + repr(widget)
     assert [word for word in ("Geheimnis", "etikett", "hunter2") if word in saved] == []

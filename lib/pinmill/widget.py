@@ -5,24 +5,20 @@ example, token or label stands in a synchronised trait, as these are saved with 
 """
 
 import asyncio
-import json
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import traitlets
 from anywidget import AnyWidget
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
-from pinmill.errors import DataError, PinmillError
-from pinmill.highlight import find_pushes, find_spans
+from pinmill.display import Item, Message, describe_error, describe_item, describe_label, describe_score, read_message
+from pinmill.errors import DataError
 
 HELD = 4  # examples in hand, the one on the screen among them: the next is there at once
 LOW = 2  # with as many left, the others are fetched while people read
+NO_LABELS = "No labels are known yet. Write those of this workflow in its params, as labels: [yes, no]."
 VIEW = Path(__file__).with_name("desk_view")
-LOG = logging.getLogger(__name__)
-Item = Mapping[str, Any]
 
 
 class Seat(Protocol):
@@ -40,20 +36,6 @@ class Seat(Protocol):
     def undo(self) -> dict[str, Any] | None: ...
     def score(self, record: Item) -> Item | None: ...
     def progress(self) -> Item: ...
-
-
-class Message(BaseModel):
-    """What the browser may send; `request` names the message in its answer."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    do: Literal["hello", "sign_in", "label", "skip", "undo", "score"]
-    request: Annotated[str, Field(max_length=60)]
-    given: Annotated[str, Field(max_length=1_000)] = ""  # a token or a name
-    id: Annotated[str, Field(max_length=100)] = ""
-    label: StrictBool | StrictInt | StrictFloat | StrictStr | None = None
-    text: Annotated[str, Field(max_length=1_000_000)] | None = None  # as edited; None: as it was
-    note: Annotated[str, Field(max_length=2_000)] = ""
-    seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
 
 
 class Annotator(AnyWidget):
@@ -107,8 +89,8 @@ class Annotator(AnyWidget):
 
     def _do_label(self, message: Message) -> str:
         """Save a label, then go on to the next example."""
-        if message.id and message.id == self._last[0]:
-            return self._last[1]  # asked again, as the answer was not heard
+        if self._is_done(message):
+            return self._last[1]
         item, text = self._find(message), self.seat.text
         if message.text is not None and not text:
             raise DataError("A record cannot be edited. Reload the page.")
@@ -118,7 +100,7 @@ class Annotator(AnyWidget):
 
     def _do_skip(self, message: Message) -> str:
         """Save that no side is taken, then go on to the next example."""
-        if message.id and message.id == self._last[0]:
+        if self._is_done(message):
             return self._last[1]
         item = self._find(message)
         self.seat.skip(item, note=message.note, seconds=message.seconds)
@@ -139,17 +121,21 @@ class Annotator(AnyWidget):
         item, text = self._find(message), message.text or ""
         try:
             prediction = self.seat.score({**item["record"], self.seat.text: text})
-        except Exception:
-            LOG.exception("an edited text could not be scored")
+        except Exception as error:
+            describe_error(error)  # which only the log needs to know
             prediction = None
-        told = describe_prediction(prediction, self.seat.labels)
-        marks = find_spans(text, (prediction or {}).get("explanation") or [])
-        self.send({"do": "score", "request": message.request, "prediction": told, "spans": marks})
+        told = describe_score(prediction, text, self.seat.labels)
+        self.send({"do": "score", "request": message.request, **told})
 
     def _seated(self) -> Seat:
         if self.seat is None:
             raise DataError("Nobody has signed in. Reload the page.")
         return self.seat
+
+    def _is_done(self, message: Message) -> bool:
+        """Whether this was asked before, and the answer was not heard."""
+        shown = self._items[0]["id"] if self._items else ""
+        return message.id not in ("", shown) and message.id == self._last[0]
 
     def _find(self, message: Message) -> dict[str, Any]:
         """The example on the screen, if it is the one that the message means."""
@@ -194,72 +180,18 @@ class Annotator(AnyWidget):
             told = self._describe()
         except Exception as error:
             told, problem = {"state": "error", "item": None}, describe_error(error)
-        self.send(
-            {"do": "show", "request": request, "said": said, **told, "problem": problem or told.get("problem", "")}
-        )
+        if told["state"] == "error":
+            problem = problem or self._problem
+        self.send({"do": "show", "request": request, "said": said, "problem": problem, **told})
 
     def _describe(self) -> dict[str, Any]:
         """What the screen is made of now."""
-        if self.seat is None:
+        seat, item = self.seat, self._items[0] if self._items else None
+        if seat is None:
             return {"state": "asking", "ask": self._ask, "item": None}
-        names = ("annotator", "workflow", "labels", "guideline")
-        item = describe_item(self._items[0], self.seat.text, self.seat.labels) if self._items else None
-        empty = "loading" if self._task else "error" if self._problem else "empty"
-        about = {name: getattr(self.seat, name) for name in names}
-        problem = "" if item or self._task else self._problem
-        return {
-            **about,
-            "state": "working" if item else empty,
-            "item": item,
-            "progress": self._progress,
-            "problem": problem,
-        }
-
-
-def read_message(content: Any) -> Message:
-    """A message of the browser. Raises DataError that names each violation, and repeats no value."""
-    try:
-        return Message.model_validate(content)
-    except ValidationError as error:
-        told = [f"{'.'.join(map(str, each['loc'])) or 'message'}: {each['msg']}" for each in error.errors()]
-        raise DataError(f"The screen sent what nobody understands ({'; '.join(told)}). Reload the page.") from None
-
-
-def describe_error(error: Exception) -> str:
-    """What to tell people who cannot see the log; what nobody foresaw is written there."""
-    if isinstance(error, PinmillError):
-        return str(error)
-    LOG.error("the screen could not do what was asked", exc_info=error)
-    return f"Something went wrong ({type(error).__name__}), and this was not saved. Try again, or tell who runs this."
-
-
-def describe_label(label: Any) -> str:
-    """A label as people read it."""
-    return label if isinstance(label, str) else json.dumps(label)
-
-
-def describe_item(item: Item, text: str, labels: list[Any] | None) -> dict[str, Any]:
-    """An example as the screen shows it: `text` with its spans, or the columns of a record with what each pushes.
-
-    `said`, where the item has it ({annotator: label}), is what others said.
-    """
-    prediction, record = item.get("prediction"), item["record"]
-    explanation = (prediction or {}).get("explanation") or []
-    said = [[name, describe_label(label)] for name, label in (item.get("said") or {}).items()]
-    told = {"id": item["id"], "said": said, "prediction": describe_prediction(prediction, labels)}
-    if text:
-        shown = str(record.get(text) or "").replace("\r\n", "\n").replace("\r", "\n")  # as a text box keeps it
-        return {**told, "text": shown, "spans": find_spans(shown, explanation), "columns": None}
-    pushes = find_pushes(record, explanation)
-    columns = [[name, value, pushes.get(name, 0.0)] for name, value in record.items()]
-    return {**told, "text": None, "spans": [], "columns": columns}
-
-
-def describe_prediction(prediction: Item | None, labels: list[Any] | None) -> dict[str, Any] | None:
-    """What the model says (`label`, or for amounts `value`), and its probability for each of `labels`, where known."""
-    if not prediction or "error" in prediction:
-        return None
-    shares = prediction.get("probability") or {}
-    known = [shares.get(str(label)) for label in labels or []]
-    said = describe_label(prediction["label"]) if prediction.get("label") is not None else None
-    return {"label": said, "value": prediction.get("value"), "shares": known if shares else None}
+        about = {name: getattr(seat, name) for name in ("annotator", "workflow", "labels", "guideline")}
+        if about["labels"] == []:
+            raise DataError(NO_LABELS)
+        without = "loading" if self._task else "error" if self._problem else "empty"
+        told = describe_item(item, seat.text, about["labels"]) if item else None
+        return {**about, "state": "working" if item else without, "item": told, "progress": self._progress}
