@@ -208,7 +208,7 @@ class Client:
         except ImportError as error:
             said = f"to save a model takes scikit-learn and skops, and {error.name} is not installed"
             raise ClientError(f"{said}. Install them with: pip install 'pinmill[work]'") from None
-        check_rows(prototype_data, self._schema())
+        check_rows(prototype_data, self.prototype())
         sent = {"options": {"note": note}, "headers": {"Content-Type": "application/octet-stream"}}
         return self._at.read("POST", "/models", save_model(pipeline), **sent, timeout=UPLOAD_SECONDS, repeat=False)
 
@@ -229,6 +229,10 @@ class Client:
         """What a run does or did: its status, stages and reasons."""
         return self._at.read("GET", f"/runs/{quote(id, safe='')}")
 
+    def prototype(self) -> dict[str, Any]:
+        """JSON Schema of a row as the champion takes it, with examples."""
+        return self._at.read("GET", "/prototype")
+
     def performance(self, filter: str = "") -> dict[str, Any]:
         """How good the champion is: overall, by class, by slice; `filter` keeps rows in whose name it stands."""
         return self._at.read("GET", "/performance", options={"filter": filter})
@@ -247,7 +251,3 @@ class Client:
             return self._at.read("GET", "/ready", tries=1)
         except BusyError as error:
             return {"status": "not ready", "problem": str(error)}
-
-    def _schema(self) -> dict[str, Any]:
-        """JSON Schema of a row of the champion's."""
-        return self._at.read("GET", "/prototype")
