@@ -215,10 +215,10 @@ function render({ model, el }) {
     if (asked || before !== (item?.id ?? "")) focus()
   }
 
-  /** Take the focus, unless somebody types elsewhere on the page. */
+  /** Take the focus, unless somebody types elsewhere on the page, or labels on another screen of it. */
   function focus() {
     const at = document.activeElement
-    if (at && at !== document.body && !root.contains(at) && (isBox(at) || at.closest("dialog, .cm-editor"))) return
+    if (at && at !== document.body && !root.contains(at) && (isBox(at) || at.closest("dialog, .cm-editor, .pinmill-annotate"))) return
     const box = screen.state === "asking" ? part.login.querySelector("input") : null
     ;(box ?? root).focus({ preventScroll: true })
   }
