@@ -167,10 +167,11 @@ def test_without_a_champion_labels_come_from_the_params_and_the_order_is_random(
 
 def test_a_kernel_that_does_not_answer_keeps_nobody_from_labelling(place: Place) -> None:
     (kernel,) = place.server.kernels()
+    place.post("kim", "/examples", ["nobody", "scored", "these"])
     os.kill(kernel, signal.SIGSTOP)
     try:
-        items = place.get("kim", "/queue?n=2")["items"]
-        assert [(item["prediction"], item["strategy"]) for item in items] == [(None, "random")] * 2
+        items = place.get("kim", "/queue?n=9")["items"]
+        assert [(item["prediction"], item["strategy"]) for item in items] == [(None, "random")] * 9
         label = {"id": items[0]["id"], "label": "ham", "key": items[0]["key"]}
         assert place.post("kim", "/annotations", label)["annotations"][0]["known"] is False
     finally:
@@ -207,6 +208,7 @@ def test_a_label_that_was_acknowledged_survives_a_kill_and_is_the_same_when_it_i
     (item,) = place.get("ann", "/queue")["items"]
     label = {"id": item["id"], "text": "win a free ham", "label": "ham", "key": item["key"], "note": "mended"}
     (kept,) = place.post("ann", "/annotations", [label])["annotations"]
+    place.server.client.close()
     os.kill(place.server.process.pid, signal.SIGKILL)
     place.server.process.wait()
     place.server = start_service(place.workplace, "tiny")

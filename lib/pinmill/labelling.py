@@ -8,6 +8,7 @@ import getpass
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from pinmill.calls import PAGE, stream_calls
 from pinmill.data import Query, open_query
 from pinmill.desk import Desk, describe_task, make_policy
-from pinmill.errors import did_you_mean
+from pinmill.errors import PinmillError, did_you_mean
 from pinmill.labels import check_fields
 from pinmill.plan import Plan
 from pinmill.problem import Problem
@@ -129,9 +130,8 @@ class Labelling:
         """Take one's last label or skip back, and give its example out again."""
         annotator = name_annotator(visit, read_options(visit, "annotator"))
         task = await asyncio.to_thread(self.desk.undo, annotator, now=now_utc())
-        items = await self.describe([task] if task else [])
-        progress = await asyncio.to_thread(self.desk.progress, annotator, now=now_utc())
-        return answer_json({"item": items[0] if items else None, "progress": asdict(progress)})
+        told = await self.describe(annotator, [task] if task else [])
+        return answer_json({"item": next(iter(told["items"]), None), "progress": told["progress"]})
 
     async def read_rows(self, visit: Visit, *, one: type | None = None) -> list[Any]:
         """The list in a body, or the `one` thing in it. Raises Problem."""
@@ -158,18 +158,18 @@ class Labelling:
         order, now = await self.find_order(annotator, strategy), now_utc()
         chosen = {"order": order.hashes, "strategy": order.strategy or strategy}
         tasks = await asyncio.to_thread(self.desk.take, annotator, int(n), now=now, **chosen)
+        told = await self.describe(annotator, tasks)
         known = await asyncio.to_thread(self.desk.know, now)
-        progress = await asyncio.to_thread(self.desk.progress, annotator, now=now)
         about = {"workflow": self.workflow, "annotator": annotator, "role": visit.caller.role, "labels": known.labels}
-        shown = {"text": self.policy.text, "guideline": self.policy.guideline, "progress": asdict(progress)}
-        return answer_json({**about, **shown, "items": await self.describe(tasks)})
+        return answer_json({**about, "text": self.policy.text, "guideline": self.policy.guideline, **told})
 
-    async def describe(self, tasks: Sequence[Task]) -> list[dict[str, Any]]:
-        """Tasks with what the champion says of them."""
-        served, said = self.models.current, [None] * len(tasks)
-        if served and tasks:
-            said = await self.score(served, [task.record for task in tasks], EXPLAINED, seconds=PATIENCE)
-        return [describe_task(task, each) for task, each in zip(tasks, said, strict=True)]
+    async def describe(self, annotator: str, tasks: Sequence[Task]) -> dict[str, Any]:
+        """The items of tasks, with what the champion says of them, and how far the annotator is."""
+        records, served = [task.record for task in tasks], self.models.current
+        counting = asyncio.create_task(asyncio.to_thread(self.desk.progress, annotator, now=now_utc()))
+        said = await self.score(served, records, EXPLAINED, seconds=PATIENCE) if served else [None] * len(tasks)
+        items = [describe_task(task, each) for task, each in zip(tasks, said, strict=True)]
+        return {"items": items, "progress": asdict(await counting)}
 
     async def read_annotations(self, visit: Visit, request: Request) -> Response:
         """All annotations and retractions, oldest first, or those after the id `since`."""
@@ -225,19 +225,18 @@ class Labelling:
     async def rank(self, key: tuple[str, str, str], served: Served) -> None:
         """Have the open examples of an annotator ordered, and remember that."""
         annotator, strategy, _ = key
-        try:
+        with suppress(PinmillError):  # whoever takes an example is told what is wrong with the store
             pool = await asyncio.to_thread(self.desk.pool, annotator, now=now_utc())
             other = await self.find_other(served) if strategy == "disagreement" else None
-            hashes, records = [hash for hash, _ in pool], [record for _, record in pool]
-            shares = [await self.score_pool(each, records) for each in (served, other) if each]
-            by = strategy if len(shares) > 1 else "uncertainty"
+            shares = [await self.score_pool(each, [record for _, record in pool]) for each in (served, other) if each]
+            by, hashes = strategy if len(shares) > 1 else "uncertainty", [hash for hash, _ in pool]
             is_known = all(any(each) for each in shares)
             order = await asyncio.to_thread(order_pool, by, hashes, *shares) if is_known else []
-            self.orders[key] = Order(order, by if order else "", asyncio.get_running_loop().time())
-        finally:
-            del self.ranking[key]
-            for old in [*self.orders][:-KEPT]:
-                del self.orders[old]
+            if pool:  # else the first that is added would come unordered
+                self.orders[key] = Order(order, by if order else "", asyncio.get_running_loop().time())
+        del self.ranking[key]
+        for old in [*self.orders][:-KEPT]:
+            del self.orders[old]
 
     async def score_pool(self, served: Served, records: Sequence[Mapping[str, Any]]) -> list[dict[str, float] | None]:
         """The probabilities of each record; None where there are none."""
