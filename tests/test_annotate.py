@@ -101,9 +101,8 @@ class Lab:
 
     def reload(self, page: Page) -> str:
         """The page is loaded again while the kernel lives: what was saved with the notebook shows the screen."""
-        page.get_by_role("menuitem", name="File", exact=True).click()
-        page.get_by_role("menuitem", name="Save Notebook", exact=True).click()
-        page.wait_for_selector(".jp-mod-dirty", state="detached", timeout=SLOW)
+        with page.expect_response(lambda answer: answer.request.method == "PUT" and "annotate.ipynb" in answer.url):
+            page.locator("[data-jp-item-name=save] >> nth=0").click()
         page.reload(timeout=SLOW)
         return Screen(page).wait()
 
