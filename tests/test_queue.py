@@ -31,6 +31,7 @@ EXAMPLES = int(os.environ.get("PINMILL_EXAMPLES", "30"))
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LEASE = timedelta(seconds=900)
 SECOND = timedelta(seconds=1)
+TURNS = (2, 7, 15, 30)  # labels until a kill
 WORK = """
 import sys
 from datetime import UTC, datetime
@@ -42,14 +43,16 @@ queue, who = Queue(Store(Path(sys.argv[1])), "w"), sys.argv[2]
 while tasks := queue.take(who, 3, now=datetime.now(UTC)):
     for task in tasks:
         print("shown", task.hash, task.key, flush=True)
+        sys.stdin.readline()
         given = Annotation(task.hash, task.record, f"{who}'s", task.key, task.strategy)
         print("saved", task.hash, queue.label(who, given, now=datetime.now(UTC)), flush=True)
-"""  # an annotator who labels everything
+"""  # an annotator who labels an example for each line that comes in, and everything when no more will come
 
 
 def start(path: Path, who: str) -> subprocess.Popen:
-    """A process in which `who` labels everything."""
-    return subprocess.Popen([sys.executable, "-c", WORK, str(path), who], stdout=subprocess.PIPE, text=True)
+    """A process in which `who` labels."""
+    words = [sys.executable, "-c", WORK, str(path), who]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def hash_text(text: str) -> str:
@@ -112,6 +115,8 @@ def test_one_comes_back_to_the_same_examples_and_keys_in_the_same_order(queue: Q
     ]  # fmt: skip
     assert {task.expires for task in again} == {stamp(later + LEASE)}
     assert queue.take("ann", 1, now=later) == again[:1]
+    others = queue.take("bob", 8, now=NOON + LEASE)  # when the first leases, not renewed, would have ended
+    assert {*list_names(others)}.isdisjoint(list_names(again))
 
 
 def test_a_lease_that_expired_is_for_whoever_comes_first(queue: Queue) -> None:
@@ -135,6 +140,19 @@ def test_a_label_ends_the_lease_and_is_never_asked_for_again(queue: Queue, store
     assert [lease.hash for lease in store.read(sql.select(LEASES))] == [other.hash]
     late = NOON + 10 * LEASE
     assert task.hash not in [t.hash for who in ("ann", "bob") for t in queue.take(who, 8, now=late)]
+
+
+def test_what_one_labelled_in_another_way_is_not_asked_for(queue: Queue, store: Store) -> None:
+    first, second = queue.take("ann", 2, now=NOON)
+    store.add_annotations("w", [said(first, strategy="given", key="file")], annotator="ann", when=NOON)
+    assert queue.take("ann", 1, now=NOON) == [second]
+
+
+def test_a_skip_without_a_lease_is_not_of_the_queue(queue: Queue, store: Store) -> None:
+    (task,) = queue.take("bob", 1, now=NOON)
+    queue.skip("ann", task.hash, key="k", now=NOON)
+    assert store.read_annotations("w")["strategy"].tolist() == ["given"]
+    assert queue.take("bob", 1, now=NOON) == [task]
 
 
 def test_a_repeated_key_is_the_same_label_and_ends_no_later_lease(queue: Queue, store: Store) -> None:
@@ -611,14 +629,18 @@ TestLabelling = Labelling.TestCase
 
 
 def test_what_was_said_to_be_saved_survives_kill_9_once(tmp_path: Path) -> None:
-    path, names = tmp_path / "pinmill.sqlite", [str(number) for number in range(1000)]
+    path, names = tmp_path / "pinmill.sqlite", [str(number) for number in range(150)]
     store = Store(path)
     store.add_examples("w", [{"text": n} for n in names], hashes=[*map(hash_text, names)], origin="file", when=NOON)
     saved: dict[str, int] = {}
     before: dict[str, list[str]] = {}  # what each saw last: an example and its key
-    for lines in range(3, 40, 4):
+    for turns in TURNS:
         processes = {who: start(path, who) for who in ("ann", "bob")}
-        printed = {who: [process.stdout.readline() for _ in range(lines)] for who, process in processes.items()}
+        for process in processes.values():
+            process.stdin.write("go\n" * turns)
+            process.stdin.flush()
+        # The kill comes when the last of the turns was shown, and is being labelled.
+        printed = {who: [process.stdout.readline() for _ in range(2 * turns - 1)] for who, process in processes.items()}
         for process in processes.values():
             process.send_signal(signal.SIGKILL)
         for who, process in processes.items():
@@ -637,5 +659,5 @@ def test_what_was_said_to_be_saved_survives_kill_9_once(tmp_path: Path) -> None:
     rows = store.read(sql.select(ANNOTATIONS.c.hash, ANNOTATIONS.c.id))
     assert sorted(hash for hash, _ in rows) == sorted(map(hash_text, names))
     assert saved.items() <= dict(map(tuple, rows)).items()
-    assert len(saved) > 100
+    assert len(saved) >= 2 * sum(turns - 1 for turns in TURNS)
     store.close()

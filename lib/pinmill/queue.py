@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from pinmill.agreement import EDITED, find_pace, name_label
+from pinmill.agreement import EDITED, RECENT, find_pace, name_label
 from pinmill.errors import DataError
 from pinmill.store import ANNOTATIONS, EXAMPLES, LEASES, STRATEGIES, Annotation, Store, annotate, retract, stamp
 
@@ -143,25 +143,22 @@ class Queue:
 
     def progress(self, annotator: str, *, now: datetime) -> Progress:
         """How far the labelling is, as `annotator` sees it."""
-        mine, other = ANNOTATIONS.alias(), ANNOTATIONS.alias()
-        done = self._select_rows(is_label(ANNOTATIONS)).with_only_columns(ANNOTATIONS.c.hash).distinct()
-        is_mine = self._is_current(mine) & (mine.c.annotator == annotator)
-        own = sql.select(mine.c.created, is_label(mine), mine.c.note).where(is_mine).order_by(mine.c.id)
-        said = self._store.read(own)
-        times = [datetime.fromisoformat(created) for created, labelled, _ in said if labelled]
+        mine, other, n = ANNOTATIONS.alias(), ANNOTATIONS.alias(), sql.func.count()
+        is_mine, labelled = self._is_current(mine) & (mine.c.annotator == annotator), is_label(mine)
+        today, passed = mine.c.created >= f"{now.astimezone(UTC):%Y-%m-%d}", mine.c.note != EDITED
+        counts = sql.select(n.filter(labelled), n.filter(labelled & today), n.filter(~labelled & passed)).where(is_mine)
+        times = sql.select(mine.c.created).where(is_mine, labelled).order_by(mine.c.id.desc()).limit(RECENT)
         theirs = self._is_current(other) & (other.c.annotator != annotator) & (other.c.hash == mine.c.hash)
-        both = sql.select(mine.c.hash, mine.c.label, other.c.label).where(is_mine, theirs)
-        pairs = self._store.read(both.where(is_label(mine), is_label(other)))
-        return Progress(
-            open=self._count(self._select_open(annotator, now)),
-            done=self._count(done),
-            own=len(times),
-            today=sum(time.date() == now.astimezone(UTC).date() for time in times),
-            skipped=sum(not labelled and note != EDITED for _, labelled, note in said),
-            pace=find_pace(times),
-            agreement=sum(name_label(one) == name_label(two) for _, one, two in pairs) / len(pairs) if pairs else None,
-            compared=len({hash for hash, _, _ in pairs}),
-        )
+        both = sql.select(mine.c.hash, mine.c.label, other.c.label).where(is_mine, labelled, theirs, is_label(other))
+        done = self._select_rows(is_label(ANNOTATIONS)).with_only_columns(ANNOTATIONS.c.hash).distinct()
+        totals = [sql.select(n).select_from(each.subquery()) for each in (self._select_open(annotator, now), done)]
+        ((open, done),) = self._store.read(sql.select(*(total.scalar_subquery() for total in totals))) or [(0, 0)]
+        ((own, today, skipped),) = self._store.read(counts) or [(0, 0, 0)]
+        pace = find_pace([datetime.fromisoformat(created) for (created,) in self._store.read(times)][::-1])
+        pairs = self._store.read(both)
+        same = [name_label(one) == name_label(two) for _, one, two in pairs]
+        compared = len({hash for hash, _, _ in pairs})
+        return Progress(open, done, own, today, skipped, pace, sum(same) / len(same) if same else None, compared)
 
     def _select_open(self, annotator: str, now: datetime) -> sql.Select:
         """The hashes of the examples that are open for `annotator`."""
@@ -191,10 +188,8 @@ class Queue:
         row, of = ANNOTATIONS.alias(), LEASES.c
         here = (row.c.workflow == self._workflow) & (row.c.hash == of.hash) & (row.c.annotator == annotator)
         said = sql.select(row.c.id).where(here, is_standing(row)).correlate(LEASES).exists()
-        live, example = (
-            (of.expires > stamp(now)) & ~said,
-            (EXAMPLES.c.workflow == of.workflow) & (EXAMPLES.c.hash == of.hash),
-        )
+        live = (of.expires > stamp(now)) & ~said
+        example = (EXAMPLES.c.workflow == of.workflow) & (EXAMPLES.c.hash == of.hash)
         chosen = self._is_leased(annotator) & example & (live | self._is_open(annotator, now))
         return sql.select(of.hash, of.strategy, of.key).where(chosen).order_by(of.created, of.id)
 
@@ -214,10 +209,6 @@ class Queue:
         same = [later.c[name] == row.c[name] for name in ("workflow", "hash", "annotator")]
         newer = sql.select(later.c.id).where(*same, later.c.id > row.c.id, is_standing(later)).correlate(row).exists()
         return (row.c.workflow == self._workflow) & is_standing(row) & ~newer
-
-    def _count(self, query: sql.Select) -> int:
-        rows = self._store.read(sql.select(sql.func.count()).select_from(query.subquery()))
-        return rows[0][0] if rows else 0
 
     def _read_records(self, connection: sql.Connection, hashes: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """The records of examples by hash; DataError if one is no example."""
