@@ -121,6 +121,7 @@ def test_each_figure_has_a_label_of_its_own_a_caption_and_words_for_who_cannot_s
         ("02-train-tabular", "training"),
         ("03-evaluate", "evaluation"),
         ("04-model-card", "model-card"),
+        ("06-score", "scores"),
     ],
 )
 def test_a_page_has_a_name_one_summary_and_at_its_end_where_it_comes_from(stem: str, page: str) -> None:
