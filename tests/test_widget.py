@@ -601,9 +601,8 @@ def test_the_screen_has_no_barrier(host, page, cell):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("host", ["lab"], indirect=True)  # Voilà has no command mode
 def test_jupyterlab_sees_no_key_of_the_screen_comes_back_to_it_and_saves_nothing_of_it(host, page):
-    if host.name != "lab":
-        pytest.skip("Voilà has no command mode")
     host.open(page)
     for key in ("a", "b", "d", "d", "x", "m", "y", "c", "v", "Enter", "Shift+Enter", "Control+Enter", "j", "k", "z"):
         page.keyboard.press(key)
