@@ -560,9 +560,9 @@ def test_what_is_told_of_the_model_is_the_services_own(served: "Server", client:
         client.recent_log(hours=0)
 
 
-def is_locked(log: Path) -> bool:
-    """Whether the process that writes a run's log is there."""
-    with log.open("rb") as file:
+def is_written(workplace: "Workplace", run: str) -> bool:
+    """Whether the process of a run is there: it makes pages when the run has ended, and holds its lock until then."""
+    with (workplace.root / f"outputs/logs/{run}.log").open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -583,6 +583,7 @@ def test_a_model_is_uploaded_promoted_and_rolled_back_and_a_run_is_awaited(
     with pytest.raises(BusyError, match=f"run {sent['run']} of tiny and job 'train' is at work"):
         client.retrain()
     wait_until(lambda: client.run(sent["run"])["status"] not in ("starting", "running"), seconds=120)
+    wait_until(lambda: not is_written(trained, sent["run"]))
     assert client.models().set_index("version")["status"].to_dict() == {
         first: "former champion", sent["version"]: "champion"
     }  # fmt: skip
@@ -597,7 +598,7 @@ def test_a_model_is_uploaded_promoted_and_rolled_back_and_a_run_is_awaited(
     with pytest.raises(ClientError, match=r"'drows'.*Did you mean 'draws'\?"):
         client.retrain(drows=60)
     trained.root.joinpath("tiny.csv").write_text("text\na\n")
-    wait_until(lambda: not is_locked(trained.root / f"outputs/logs/{run['run']}.log"))  # its pages are made after it
+    wait_until(lambda: not is_written(trained, run["run"]))
     with pytest.raises(ClientError, match=r"run \S+ failed: .*label"):
         client.retrain(wait=True)
 
