@@ -52,7 +52,10 @@ def _table(name: str, texts: str, *more: sql.schema.SchemaItem, key: tuple = ("i
 
 must, may, once = partial(sql.Column, nullable=False), sql.Column, sql.UniqueConstraint
 SCHEMA = sql.Table("schema_version", METADATA, must("version", sql.Integer))
-EXAMPLES = _table("examples", "workflow hash origin created", must("record", JSON), once("workflow", "hash"))
+EXAMPLES = _table(
+    "examples", "workflow hash origin created", must("record", JSON), once("workflow", "hash"),
+    sql.Index("by_age", "workflow", "id"),
+)  # fmt: skip
 ANNOTATIONS = _table(  # rows are only ever appended
     "annotations", "workflow hash annotator created note key strategy", must("record", JSON), may("label", JSON),
     may("seconds", sql.Float), may("retracts", ID), once("workflow", "key"), sql.Index("by_id", "workflow", "id"),
@@ -96,11 +99,12 @@ def _tell_callers(connection: sql.Connection) -> None:
 
 
 def _lend_examples(connection: sql.Connection) -> None:
-    """To version 3: there are leases, and annotations are found by what they are of and by what they retract."""
+    """To version 3: there are leases; examples are found by age, annotations by input and by what they retract."""
     for statement in (
         f"CREATE TABLE leases (id {_number(connection)} NOT NULL PRIMARY KEY, workflow TEXT NOT NULL, "
         "hash TEXT NOT NULL, annotator TEXT NOT NULL, strategy TEXT NOT NULL, key TEXT NOT NULL, "
         "created TEXT NOT NULL, expires TEXT NOT NULL, UNIQUE (workflow, hash, annotator))",
+        "CREATE INDEX by_age ON examples (workflow, id)",
         "CREATE INDEX by_hash ON annotations (workflow, hash)",
         "CREATE INDEX by_retracts ON annotations (retracts)",
     ):
