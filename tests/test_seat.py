@@ -17,6 +17,7 @@ from pinmill.notebook import read_stage
 from pinmill.project import open_project
 from pinmill.quality import Settling, tell_quality
 from pinmill.rows import hash_input, make_checker
+from pinmill.screen import REFUSED, Screen
 from pinmill.seat import LocalSeat, RemoteSeat, choose_question, find_annotator, sign_in
 from pinmill.session import Run
 from pinmill.tokens import create_token, revoke_token
@@ -190,7 +191,7 @@ def test_an_app_asks_for_a_name_until_there_are_tokens(place) -> None:
     run, app = open_run(place), {"PINMILL_APP": "1"}
     assert [choose_question(run, environ) for environ in ({}, app)] == ["", "name"]
     seat = sign_in(run, " Ada Lovelace ", app)
-    assert (seat.annotator, seat.role) == ("Ada Lovelace", "admin")
+    assert (seat.annotator, seat.role) == ("Ada Lovelace", "annotator")  # others' labels are hidden
     for name in ("", "-x", "a" * 41, "<b>", "a\nb"):
         with pytest.raises(ParameterError, match="is no name"):
             sign_in(run, name, app)
@@ -237,7 +238,7 @@ NOW = datetime(2026, 11, 21, 4, 5, tzinfo=UTC)
 
 def test_the_quality_page_tells_who_said_how_much_and_how_well_it_agrees(place) -> None:
     empty = LocalSeat(open_run(place), "ada").annotations()
-    assert "Nobody has labelled anything yet." in unescape(tell_quality(empty, now=NOW))
+    assert "Nobody has labelled anything yet, as of 2026-11-21 04:05 UTC." in unescape(tell_quality(empty, now=NOW))
     ada, _, text = disagree(place)
     said = ada.annotations().assign(created=[f"2026-11-21T04:0{n}:00+00:00" for n in (0, 1, 0, 2)])
     told = [line for line in unescape(tell_quality(said, now=NOW)).splitlines() if line and "---" not in line]
@@ -343,3 +344,18 @@ def test_a_service_that_is_gone_is_told_and_takes_no_score_along(place, serve) -
         with pytest.raises(UnreachableError):
             remote.take(1)
         assert remote.score({"text": "win a prize"}) is None
+
+
+def test_a_service_that_wants_a_token_is_asked_with_it_once_somebody_has_signed_in(place, serve) -> None:
+    token = make_token(place, "annotator")
+    screen = Screen(open_run(place, url=serve(workplace=place, ready=False).url), {})
+    assert screen._repr_markdown_() == "Whoever labels is asked for a token first."
+    place_of_quality = screen.compare()
+    seat = screen.enter(token)
+    assert (seat.annotator, seat.role, seat.labels) == ("the-annotator-1", "annotator", ["ham", "spam"])
+    assert place_of_quality.outputs == ()  # an annotator does not see what others said
+    assert screen.compare() == REFUSED
+    told = unescape(screen._repr_markdown_())
+    assert "| Annotator | the-annotator-1 (annotator) |" in told
+    assert "| Examples to label | 18 |" in told
+    seat._client.close()

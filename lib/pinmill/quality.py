@@ -24,12 +24,12 @@ MIXED = {"first": "First", "one": "says", "second": "Second", "other": "says ins
 
 def tell_quality(said: DataFrame, *, now: datetime) -> Markdown:
     """Of all annotations: who labelled how much and how fast, how far people agree, and who confuses what."""
-    labels, counts = current_labels(said), count_labels(said)
+    labels, counts, when = current_labels(said), count_labels(said), format_value(now)
     if counts.empty:
-        return callout("Nobody has labelled anything yet.", kind="note", title="No labels")
+        return callout(f"Nobody has labelled anything yet, as of {when}.", kind="note", title="No labels")
     seconds, pace = (counts[name].map(form, na_action="ignore") for name, form in ROUNDED.items())
     counts = counts.assign(seconds=seconds, pace=pace).rename(columns=COUNTS)
-    done = table(counts, caption=f"What each person has done, as of {format_value(now)}", right=RIGHT)
+    done = table(counts, caption=f"What each person has done, as of {when}", right=RIGHT)
     pairs = pair_kappas(labels)
     if pairs.empty:
         alone = "No input was labelled by two people, so nobody knows how well they agree: raise the parameter overlap."

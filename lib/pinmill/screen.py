@@ -7,7 +7,7 @@ from typing import Any
 from ipywidgets import Output
 
 from pinmill.adviser import Adviser
-from pinmill.errors import NotAllowedError
+from pinmill.errors import NotAllowedError, PinmillError
 from pinmill.markdown import Markdown, escape, value_list
 from pinmill.quality import Settling, tell_quality
 from pinmill.seat import Seat, choose_question, sign_in
@@ -27,10 +27,11 @@ class Screen:
     """The parts of the annotation notebook; where somebody has to sign in first, they appear when that is done."""
 
     def __init__(self, run: Run, environ: Mapping[str, str]) -> None:
-        self._run, self._environ, self._adviser = run, environ, Adviser(run)
+        self._run, self._environ, self._adviser = run, environ, None if run.parameters["url"] else Adviser(run)
         self._question, self._seat = choose_question(run, environ), None
         self._waiting: list[tuple[Output, str, Callable[[Seat], Any]]] = []
-        self._adviser.read()  # it takes seconds, which nobody waits for yet
+        if self._adviser:
+            self._adviser.read()  # it takes seconds, which nobody waits for yet
         if not self._question:
             try:
                 self.enter(run.project.settings.get("PINMILL_TOKEN", ""))
@@ -68,21 +69,24 @@ class Screen:
         for place, title, make in waiting if allows(seat.role, OVERSEER) else []:
             if self._environ.get(IN_APP):
                 place.append_display_data(Markdown(f"## {title}"))
-            place.append_display_data(make(seat))
+            try:
+                place.append_display_data(make(seat))
+            except PinmillError as error:  # that keeps nobody from labelling
+                place.append_display_data(escape(error))
 
     def _repr_markdown_(self) -> str:
         """Who labels, and how many examples there are."""
         if self._seat is None:
             return escape(f"Whoever labels is asked for a {self._question} first.")
-        told, champion = self._seat.progress(), self._adviser.read()
+        told, champion = self._seat.progress(), self._adviser and self._adviser.read()
         shown = {
             "Annotator": f"{self._seat.annotator} ({self._seat.role})",
             "Labels": "any amount" if self._seat.labels is None else self._seat.labels,
             "Examples to label": told["open"],
             "Labelled": f"{told['done']}, of these by you {told['own']}",
-            "Champion": champion.version if champion else "none",
         }
-        return value_list(shown)
+        own = {"Champion": champion.version if champion else "none"} if self._adviser else {}
+        return value_list(shown | own)
 
 
 def open_settling(seat: Seat) -> Annotator | Markdown:

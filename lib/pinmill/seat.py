@@ -195,7 +195,12 @@ def sign_in(run: Run, given: str, environ: Mapping[str, str], adviser: Adviser |
         from pinmill.client import Client
 
         chosen = run.parameters["strategy"] if run.origins["strategy"] != "default" else ""
-        return RemoteSeat(Client(run.parameters["url"], given), strategy=chosen)
+        client = Client(run.parameters["url"], given)
+        try:
+            return RemoteSeat(client, strategy=chosen)
+        except PinmillError:
+            client.close()
+            raise
     question = choose_question(run, environ)
     if question == "token":
         token = find_token(run.project, given, now_utc())
@@ -203,4 +208,4 @@ def sign_in(run: Run, given: str, environ: Mapping[str, str], adviser: Adviser |
     name = given.strip() if question == "name" else find_annotator(environ)
     if question == "name" and not NAME.fullmatch(name):
         raise ParameterError(f"{name[:40]!r} is no name: letters, digits and . _ @ - were expected, at most 40")
-    return LocalSeat(run, name, adviser=adviser)
+    return LocalSeat(run, name, role=NEEDED if question else "admin", adviser=adviser)
