@@ -165,6 +165,15 @@ def test_without_a_key_the_same_label_is_kept_once_and_a_changed_mind_is_a_new_o
     assert [row["id"] for row in twice] == [4, 4]
 
 
+def test_a_label_sent_again_with_a_new_key_is_the_same_label(desk: Desk) -> None:
+    (first,) = desk.annotate("ann", [{"text": "text a", "label": "ham", "key": "monday"}], now=NOON)
+    (again,) = desk.annotate("ann", [{"text": "text a", "label": "ham", "key": "tuesday"}], now=NOON)
+    assert again == {"id": first["id"], "label": "ham", "known": True}
+    (other,) = desk.annotate("ann", [{"text": "text a", "label": "spam", "key": "wednesday"}], now=NOON)
+    assert other["known"] is False
+    assert len(read_rows(desk)) == 2
+
+
 def test_a_label_that_was_taken_back_can_be_given_again(desk: Desk) -> None:
     (task,) = desk.take("ann", 1, now=NOON)
     desk.annotate("ann", [{"id": task.hash, "label": "ham"}], now=NOON)

@@ -126,8 +126,8 @@ class Desk:
         """Keep labels: {id, label, known} of each. Problem (422) with all that is wrong, and then none is kept.
 
         An item is {id | text | record, label, seconds, note, key, strategy}. With `id`, of an example, `text` or
-        `record` is the edited input. A repeated `key` is the same label: the old id and label come back; without a key
-        so does one's own label that is the same. Labels of examples by `id` are kept one by one, others together.
+        `record` is the edited input. A repeated `key` is the same label: the old id and label come back; so does one's
+        own label of the same input that is the same. Labels of examples by `id` are kept one by one, others together.
         """
         known, asked = self.know(now), [item.get("id") for item in items if isinstance(item, dict)]
         ids = list({id for id in asked if isinstance(id, str) and HASH.fullmatch(id)})
@@ -190,15 +190,16 @@ class Desk:
         return [row for chunk in chunks for row in self.store.read(query.where(column.in_(chunk)))]
 
     def _find_said(self, annotator: str, given: Sequence[tuple[Annotation, str]]) -> list[sql.Row | None]:
-        """What was said before of each: the row of its key; without a key one's own label, if that is the same."""
+        """What was said before of each: the row of its key, or one's own label of that input, if that is the same."""
         of, said = ANNOTATIONS.c, []
         columns, mine = [of.id, of.hash, of.label, of.key], of.annotator == annotator
         keyed = self._select(columns, of.key, list({f"{annotator}:{one.key}" for one, _ in given if one.key}))
         rows = self._select(columns, of.hash, list({one.hash for one, _ in given}), mine, is_standing(ANNOTATIONS))
         by_key, last = {row.key: row for row in keyed}, {row.hash: row for row in sorted(rows, key=lambda row: row.id)}
-        for one, _ in given:
-            row = by_key.get(f"{annotator}:{one.key}") if one.key else last.get(one.hash)
-            said.append(row if row and (one.key or find_label(one.label, [row.label]) is not None) else None)
+        for one, shown in given:
+            keyed, own = by_key.get(f"{annotator}:{one.key}") if one.key else None, last.get(one.hash)
+            is_same = own is not None and shown in ("", one.hash) and find_label(one.label, [own.label]) is not None
+            said.append(keyed or (own if is_same else None))
         return said
 
     def _keep(

@@ -11,7 +11,6 @@ from pinmill.errors import DataError, PinmillError
 from pinmill.highlight import find_pushes, find_spans
 
 Item = Mapping[str, Any]
-LOG = logging.getLogger(__name__)
 
 
 class Message(BaseModel):
@@ -41,7 +40,7 @@ def describe_error(error: Exception) -> str:
     """What to tell people who cannot see the log; what nobody foresaw is written there."""
     if isinstance(error, PinmillError):
         return str(error)
-    LOG.error("the screen could not do what was asked", exc_info=error)
+    logging.getLogger(__name__).error("the screen could not do what was asked", exc_info=error)
     return f"Something went wrong ({type(error).__name__}), and this was not saved. Try again, or tell who runs this."
 
 
