@@ -84,10 +84,9 @@ def open_remote(run: "Run", url: str, version: str = "") -> Predictor:
     from pandas import DataFrame
 
     from pinmill.client import Client
-    from pinmill.connection import Connection
 
-    token = run.project.settings.get("PINMILL_TOKEN", "")
-    schema, client = Connection(url, token, timeout=30.0).read("GET", "/prototype"), Client(url, token)
+    client = Client(url, run.project.settings.get("PINMILL_TOKEN", ""))
+    schema = client.prototype()
     record = next(each for each in schema.get("anyOf", [schema]) if "properties" in each)
     kinds = {name: "datetime" if "anyOf" in entry else entry["type"] for name, entry in record["properties"].items()}
     kinds = {name: kind if isinstance(kind, str) else kind[0] for name, kind in kinds.items()}
