@@ -12,7 +12,7 @@ from pinmill.cli_serve import handle_signals, leave, open_socket, show_host
 from pinmill.errors import ParameterError, ProjectError
 from pinmill.project import open_project
 from pinmill.terminal import Workflow
-from pinmill.visit import IN_APP, is_local
+from pinmill.visit import HUB_USER, IN_APP, is_local
 
 app = typer.Typer()
 
@@ -49,6 +49,8 @@ def annotate(
     from pinmill.app import copy_notebook, run_app
 
     os.environ.update({"PINMILL_HOME": str(project.root), IN_APP: "1"})  # for the kernels
+    if not is_local(host):
+        os.environ.pop(HUB_USER, None)  # who comes from elsewhere did not sign in at that hub
     with tempfile.TemporaryDirectory(prefix="pinmill-annotate-") as folder:
         notebook = copy_notebook(plan.stages[0].path, Path(folder), workflow)
         address = f"http://{show_host(host)}:{listening.getsockname()[1]}"

@@ -137,8 +137,9 @@ class Client:
 
     def annotations(self, all: bool = False) -> DataFrame:
         """The labels that count: of each annotator the last on an input. With `all` every row, also what was undone."""
-        rows = DataFrame(self._at.read("GET", "/annotations"), columns=ANNOTATION.split())
-        return rows if all else current_labels(rows).reset_index(drop=True)
+        said = self._at.read("GET", "/annotations")
+        rows = DataFrame(said, columns=ANNOTATION.split(), dtype=object)  # 1 stays 1 beside None
+        return rows if all else current_labels(rows).reset_index(drop=True).infer_objects()
 
     def query(self, sql: str) -> DataFrame:
         """What a SELECT from the tables examples, annotations and predictions of the workflow gives.

@@ -17,7 +17,7 @@ from pinmill.queue import Task
 from pinmill.session import Run
 from pinmill.tokens import Token, allows, read_tokens
 from pinmill.version import now_utc
-from pinmill.visit import IN_APP
+from pinmill.visit import HUB_USER, IN_APP
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -167,7 +167,7 @@ def describe_label(item: Item, label: Any, *, record: Item | None, seconds: floa
 
 def find_annotator(environ: Mapping[str, str]) -> str | None:
     """JupyterHub's user or the machine's; None in an app outside JupyterHub, where each is asked."""
-    return environ.get("JUPYTERHUB_USER") or (None if environ.get(IN_APP) else getpass.getuser())
+    return environ.get(HUB_USER) or (None if environ.get(IN_APP) else getpass.getuser())
 
 
 def choose_question(run: Run, environ: Mapping[str, str]) -> str:

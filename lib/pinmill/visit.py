@@ -33,6 +33,7 @@ URL_TOKEN = (
 
 ANONYMOUS = "anonymous"  # who asks where there are no tokens
 STARTED = "PINMILL_STARTED"  # in the environment of a kernel: when its service started
+HUB_USER = "JUPYTERHUB_USER"  # in the environment of a kernel that JupyterHub started: whose it is
 IN_APP = "PINMILL_APP"  # in the environment of a kernel: its notebook is shown as an app, to whoever opens it
 ROLES = ("scorer", "annotator", "modeller", "admin")  # each may do what those before it may
 WHO = ("any", *ROLES)  # may ask
