@@ -6,7 +6,6 @@ What a model makes of an example is an extra: where it cannot be had in time, la
 import asyncio
 import getpass
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -31,10 +30,9 @@ from pinmill.scoring import ENCODE, PLAIN, Limits, Options, Scoring, is_good
 from pinmill.served import Models, Served
 from pinmill.store import ANNOTATIONS
 from pinmill.version import now_utc
-from pinmill.visit import Visit
+from pinmill.visit import PERSON, Visit
 
 JSON = "application/json"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,39}")  # of an annotator, where there are no tokens
 MOST_TASKS = 50  # examples that one may have before one
 RANKED = ("uncertainty", "disagreement")  # strategies by which the model orders the examples
 TOGETHER = 200  # examples that are scored at a time for their order, so that other callers get their turn
@@ -281,7 +279,7 @@ def name_annotator(visit: Visit, options: Mapping[str, str]) -> str:
         if name is not None:
             raise Problem(422, f"with a token the annotator is its name, {visit.caller.name}: leave out ?annotator=")
         return visit.caller.name
-    if name is not None and not NAME.fullmatch(name):
+    if name is not None and not PERSON.fullmatch(name):
         expected = "1 to 40 letters, digits, spaces and ._@- were expected, the first a letter or digit"
         raise Problem(422, f"annotator is {name[:40]!r}: {expected}")
     return name or getpass.getuser()

@@ -7,6 +7,7 @@ from typing import Any
 from pinmill.labels import LONGEST_KEY, LONGEST_NOTE
 from pinmill.queue import CHOICES
 from pinmill.store import STRATEGIES
+from pinmill.visit import PERSON
 
 JSON = "application/json"
 TEXT, FLAG = {"type": "string"}, {"type": "boolean", "default": False}
@@ -21,7 +22,7 @@ OPTIONS = {  # in the query string: schema and meaning
     "format": (TEXT | {"enum": ["json", "html"], "default": "json"}, "The form of the answer."),
     "note": (TEXT | {"maxLength": 500}, "What is worth knowing of the model."),
     "hours": ({"type": "integer", "minimum": 1, "maximum": 720, "default": 24}, "How far back to go [h]."),
-    "annotator": (TEXT | {"pattern": "^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,39}$"}, "Who labels, where there are no tokens."),
+    "annotator": (TEXT | {"pattern": f"^{PERSON.pattern}$"}, "Who labels, where there are no tokens."),
     "n": (
         {"type": "integer", "minimum": 1, "maximum": 50, "default": 1},
         "How many examples, those from before among.",

@@ -1,7 +1,6 @@
 """Where one annotator sits: what the screen takes examples from and gives labels to, here or at a service."""
 
 import getpass
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -17,7 +16,7 @@ from pinmill.queue import Task
 from pinmill.session import Run
 from pinmill.tokens import Token, allows, read_tokens
 from pinmill.version import now_utc
-from pinmill.visit import HUB_USER, IN_APP
+from pinmill.visit import HUB_USER, IN_APP, PERSON
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 Item = Mapping[str, Any]
 SETTINGS = ("labels", "strategy", "overlap", "guideline", "sample_calls")  # parameters that may be edited in a cell
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,39}")  # that an annotator without a token says
 NEEDED = "annotator"  # the role that may label
 NO_TOKEN = "this token opens nothing: it is misspelt, has expired or was revoked. Ask for one of the role annotator"
 
@@ -206,6 +204,6 @@ def sign_in(run: Run, given: str, environ: Mapping[str, str], adviser: Adviser |
         token = find_token(run.project, given, now_utc())
         return LocalSeat(run, token.name, role=token.role, token=given, adviser=adviser)
     name = given.strip() if question == "name" else find_annotator(environ)
-    if question == "name" and not NAME.fullmatch(name):
+    if question == "name" and not PERSON.fullmatch(name):
         raise ParameterError(f"{name[:40]!r} is no name: letters, digits and . _ @ - were expected, at most 40")
     return LocalSeat(run, name, role=NEEDED if question else "admin", adviser=adviser)

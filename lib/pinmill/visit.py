@@ -14,6 +14,7 @@ from pinmill.version import now_utc
 
 LOCAL = "localhost"  # this machine, as it calls itself
 TOKEN = re.compile(r"pinmill_[a-z0-9-]+_[0-9a-f]{48}")
+PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,39}")  # how annotators call themselves, where there are no tokens
 JSON_TYPES = {b"application/json", b""}
 READ_AWAY = 64_000_000  # bytes of a body too large that are read and dropped, so that its sender reads our answer
 IN_URL = (
