@@ -233,6 +233,9 @@ def test_what_a_run_would_refuse_is_refused_at_once(service, body, said: str) ->
         ({"jb": "train", "set": [], "model": 3}, ["set", "model", "jb"]),
         ({"set": {"source": "/etc/passwd", "query": "x", "run": {}, "a=b": 1, "power": 2}},
          ["set.source", "set.query", "set.run", "set.a=b"]),
+        ({"job": "score", "set": {"input": "/srv/other.csv", "output": "/srv/x.csv", "url": "http://evil.example"}},
+         ["set.input", "set.output", "set.url"]),
+        ({"job": "annotate", "set": {"url": "http://evil.example"}}, ["set.url"]),
     ],
 )  # fmt: skip
 def test_no_caller_says_what_this_machine_reads_or_runs(service, body, fields: list[str]) -> None:

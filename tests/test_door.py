@@ -73,6 +73,19 @@ def test_without_tokens_only_this_machine_is_served_also_through_a_proxy(
         assert raised.value.status == 403
 
 
+@pytest.mark.parametrize(
+    ("site", "served"), [(b"none", True), (b"same-origin", True), (b"same-site", False), (b"cross-site", False)]
+)
+def test_without_tokens_an_image_on_another_page_asks_in_vain(tmp_path: Path, site: bytes, served: bool) -> None:
+    door, nobody = Door(Store(tmp_path / "none.sqlite"), 0, print), Caller("", "", "127.0.0.1")
+    asked = SimpleNamespace(headers={b"host": b"localhost:8080", b"sec-fetch-site": site}, scope={"headers": []})
+    if served:
+        assert door.identify(asked, nobody).role == "admin"
+    else:
+        with pytest.raises(Problem, match="no other web page is served"):
+            door.identify(asked, nobody)
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """An empty store whose tokens a door reads again without a pause."""

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 Caller = Mapping[str, str] | None
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
-FIXED = ("source", "query", "run")  # parameters that say what this machine reads and executes: not for callers
+# Parameters that say what this machine reads, writes, executes and shows its token to: not for callers.
+FIXED = ("source", "query", "run", "input", "output", "url")
 OF_KERNEL = ("JPY_", "MPLBACKEND", "PINMILL_WARM", STARTED, "OMP_NUM_", "OPENBLAS_NUM_", "MKL_NUM_")  # its own alone
 TOLD = """run workflow job status started ended candidate champion_before champion_after reasons outcome error
 warnings"""  # of a run's record
@@ -203,7 +204,7 @@ def read_assignments(values: Mapping[str, Any]) -> list[str]:
     import yaml
 
     named = {name: "is no name" for name in values if not name.isidentifier()}
-    named |= dict.fromkeys(FIXED, "says what this machine reads or runs, so it stands in params/ only")
+    named |= dict.fromkeys(FIXED, "says what this machine reads, writes or runs, so it stands in params/ only")
     if found := [{"field": f"set.{name}", "problem": named[name]} for name in values if name in named]:
         raise Problem(422, "the body is not as expected", errors=found)
     flat = {"default_flow_style": True, "allow_unicode": True, "width": sys.maxsize}  # on one line

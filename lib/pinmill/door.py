@@ -13,6 +13,7 @@ from pinmill.visit import Caller, Visit, is_local
 
 REREAD = 1.0  # s between two looks at the tokens
 MINUTE = 60.0  # s
+OWN_SITE = (b"same-origin", b"none")  # of Sec-Fetch-Site: our own page, or typed by a person
 
 
 class Door:
@@ -38,7 +39,8 @@ class Door:
         origin = headers.get(b"origin", b"").decode("latin-1")
         if not (is_local(nobody.address) and (is_local(host) or is_local(host.rpartition(":")[0]))):
             raise Problem(403, "without tokens only this machine is served, under its own name")
-        if origin and origin.partition("://")[2] != host:
+        site = headers.get(b"sec-fetch-site", b"none")  # which a browser sends also where it sends no Origin: an image
+        if (origin and origin.partition("://")[2] != host) or site not in OWN_SITE:
             raise Problem(403, "without tokens no other web page is served")
         return Caller("", "admin", nobody.address)
 

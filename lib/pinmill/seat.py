@@ -206,4 +206,4 @@ def sign_in(run: Run, given: str, environ: Mapping[str, str], adviser: Adviser |
     name = given.strip() if question == "name" else find_annotator(environ)
     if question == "name" and not PERSON.fullmatch(name):
         raise ParameterError(f"{name[:40]!r} is no name: letters, digits and . _ @ - were expected, at most 40")
-    return LocalSeat(run, name, role=NEEDED if question else "admin", adviser=adviser)
+    return LocalSeat(run, name, role=NEEDED if environ.get(IN_APP) else "admin", adviser=adviser)
