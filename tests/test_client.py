@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal, assert_series_equal
 from pinmill import Client
-from pinmill.batch import MOST_BYTES, check_rows, pack, read_items, show_progress, tell_failures
-from pinmill.connection import PATIENCE, find_pause
+from pinmill.batch import MOST_BYTES, check_rows, pack, read_items, show_progress, take_rows, tell_failures
+from pinmill.connection import PATIENCE, find_pause, make_error
 from pinmill.errors import (
     BusyError,
     ClientError,
@@ -287,6 +288,15 @@ def test_a_table_is_sent_as_json_has_it() -> None:
     ]
 
 
+def test_numbers_of_numpy_in_records_are_sent_as_numbers() -> None:
+    day = np.datetime64("2026-01-02")
+    record = {"age": np.int64(3), "size": np.float32(0.5), "paid": np.True_, "many": np.arange(2), "day": day}
+    (batch,) = pack(take_rows([record | {"when": pd.Timestamp("2026-01-02T03:04:05")}]))
+    assert json.loads(batch.body) == [
+        {"age": 3, "size": 0.5, "paid": True, "many": [0, 1], "day": "2026-01-02", "when": "2026-01-02 03:04:05"}
+    ]
+
+
 def test_values_of_other_types_are_refused_before_they_are_sent() -> None:
     frame = pd.DataFrame(
         {"age": [1.5, True, "3"], "size": [float("inf"), False, 1], "paid": [1, 0, "yes"], "city": [7, " ", None]},
@@ -309,10 +319,21 @@ def test_a_regression_has_amounts_and_a_row_that_failed_an_error() -> None:
     table = read_items(items, pd.Index(["a", "b"]))
     assert table.columns.tolist() == ["value", "version", "error"]
     assert_series_equal(table["value"], pd.Series([2.5, None], list("ab"), name="value"))
-    with pytest.warns(UserWarning, match=r"1 of 2 rows have no prediction \(rows b\); the column `error` says why"):
+    with pytest.warns(UserWarning, match=r"1 of 2 rows have no prediction \(row b\); the column `error` says why"):
         tell_failures(table)
     with pytest.raises(ClientError, match="the service was sent 1 rows and answered with something else"):
         read_items(items, pd.Index(["a"]))
+
+
+def test_a_whole_number_as_label_stays_one_beside_rows_that_failed() -> None:
+    items = [{"label": 1, "value": 0.5}, {"error": "The model could not score this row."}]
+    batches = [read_items(items[:1], pd.Index(["a"])), read_items(items, pd.Index(["b", "c"])),
+               read_items(items[1:], pd.Index(["d"]))]  # fmt: skip
+    with pytest.warns(UserWarning, match=r"2 of 4 rows have no prediction \(rows c, d\)"):
+        told = tell_failures(pd.concat(batches))["label"]
+    assert repr(told.dropna().tolist()) == "[1, 1]"
+    assert told.index[told.isna()].tolist() == ["c", "d"]
+    assert tell_failures(batches[0])["label"].dtype == "int64"
 
 
 def test_a_regression_of_a_table_is_scored(
@@ -520,6 +541,18 @@ def test_another_server_is_told_from_a_service(tmp_path: Path) -> None:
             process.terminate()
 
 
+@pytest.mark.parametrize("errors", [None, 7, "x", {"row": 1}, [None, "x", 7]])
+def test_a_problem_whose_violations_are_none_is_told_without_them(errors: Any) -> None:
+    answer = httpx.Response(422, json={"detail": "it does not fit", "errors": errors})
+    error = make_error(answer, rows=["a"], conflict=ClientError, url="http://here")
+    assert (str(error), error.errors) == ("it does not fit (422, request unknown)", [])
+
+
+def test_a_redirect_to_nowhere_is_no_service() -> None:
+    error = make_error(httpx.Response(302), rows=[], conflict=ClientError, url="http://here")
+    assert str(error).startswith("http://here answers 302 Found. http://127.0.0.1:8080 was expected")
+
+
 def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(
     served: "Server", connect: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -660,7 +693,7 @@ def test_a_key_of_ones_own_makes_an_upload_that_is_repeated_one(people: dict[str
 
 def test_labels_that_do_not_fit_are_named_and_what_is_saved_is_said(people: dict[str, Client]) -> None:
     ann, frame = people["annotator"], pd.DataFrame({"text": ["not a", "not b"], "label": ["Spam", None]}, ["a", "b"])
-    with pytest.raises(WrongColumnsError, match=r"1 rows have no label in 'label' \(rows b\)\. Leave them out"):
+    with pytest.raises(WrongColumnsError, match=r"1 rows have no label in 'label' \(row b\)\. Leave them out"):
         ann.upload_annotations(frame)
     with pytest.raises(WrongColumnsError, match=r"column 'kind' is missing, a column was expected"):
         ann.upload_annotations(frame, label="kind")

@@ -12,8 +12,9 @@ from typing import Any
 from pandas import DataFrame, Index, Series
 
 from pinmill.annotations import list_records
-from pinmill.connection import LISTED, describe_errors, encode
+from pinmill.connection import describe_errors, encode
 from pinmill.errors import ClientError, WrongColumnsError, did_you_mean
+from pinmill.table import list_rows
 
 Rows = str | Iterable[Any] | Series | DataFrame
 MOST_ROWS = 1_000  # of a batch: a service needs 0.1 s for so many texts
@@ -112,10 +113,9 @@ def check_labels(frame: DataFrame, columns: Sequence[str], label: str) -> None:
     if missing := find_missing(frame, dict.fromkeys(columns, "a column")):
         raise WrongColumnsError(f"the labels cannot be sent{describe_errors(missing)}", errors=missing)
     if rows := frame.index[frame[label].isna()].tolist():
-        told = f"{', '.join(map(str, rows[:LISTED]))}{', …' * (len(rows) > LISTED)}"
         step = "Leave them out; add_examples has people label them"
-        errors = [{"row": row, "field": label, "problem": "is missing"} for row in rows]
-        raise WrongColumnsError(f"{len(rows)} rows have no label in {label!r} (rows {told}). {step}", errors=errors)
+        said = f"{len(rows)} rows have no label in {label!r} ({list_rows(rows)}). {step}"
+        raise WrongColumnsError(said, errors=[{"row": row, "field": label, "problem": "is missing"} for row in rows])
 
 
 def pack(rows: Series | DataFrame) -> Iterator[Batch]:
@@ -156,7 +156,7 @@ def send_ahead(send: Callable[[Batch], DataFrame], batches: Iterable[Batch]) -> 
 
 
 def read_items(items: Any, rows: Index) -> DataFrame:
-    """The items of predictions as a table."""
+    """The items of predictions as a table; labels are objects, so that 1 stays 1 beside a row without one."""
     if not (isinstance(items, list) and len(items) == len(rows)):
         raise ClientError(f"the service was sent {len(rows)} rows and answered with something else")
     shares = DataFrame([item.get("probability") or {} for item in items], rows).add_prefix("probability_")
@@ -165,18 +165,19 @@ def read_items(items: Any, rows: Index) -> DataFrame:
         """Those of the names that an item has."""
         return {name: [item.get(name) for item in items] for name in names if any(name in item for item in items)}
 
+    labels = {name: Series(values, rows, dtype=object) for name, values in list_columns("label").items()}
     end = list_columns("version", "explanation", "explanation_problem", "error")
-    return DataFrame({**list_columns("label", "value"), **shares, **end}, rows)
+    return DataFrame({**labels, **list_columns("value"), **shares, **end}, rows)
 
 
 def tell_failures(table: DataFrame) -> DataFrame:
-    """`table`, with a warning where the model failed on rows."""
+    """`table`, its labels of their own type if all are there; a warning where the model failed on rows."""
     failed = table.index[table["error"].notna()].tolist() if "error" in table else []
     if failed:
-        told = f"{', '.join(map(str, failed[:LISTED]))}{', …' * (len(failed) > LISTED)}"
-        said = f"{len(failed)} of {len(table)} rows have no prediction (rows {told}); the column `error` says why"
-        warnings.warn(said, stacklevel=3)
-    return table
+        said = f"{len(failed)} of {len(table)} rows have no prediction ({list_rows(failed)})"
+        warnings.warn(f"{said}; the column `error` says why", stacklevel=3)
+    is_whole = "label" in table and table["label"].notna().all()
+    return table.assign(label=table["label"].infer_objects()) if is_whole else table
 
 
 def show_progress(done: int, total: int) -> None:

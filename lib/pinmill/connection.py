@@ -112,7 +112,12 @@ class Connection:
 
 def encode(value: Any) -> bytes:
     """JSON of `value`; half of a surrogate pair is its escape, so that the service can say which row holds it."""
-    return json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace")
+    return json.dumps(value, ensure_ascii=False, default=_as_json).encode(errors="backslashreplace")
+
+
+def _as_json(value: Any) -> Any:
+    """Numbers and truths of NumPy as Python's own; anything else that JSON does not know as text."""
+    return value.tolist() if hasattr(value, "dtype") and value.dtype.kind in "biuf" else str(value)
 
 
 def check_url(url: str) -> str:
@@ -147,14 +152,16 @@ def find_pause(got: Outcome, count: int, spent: float, *, tries: int, repeat: bo
 def make_error(answer: httpx.Response, *, rows: Sequence[Any], conflict: type[ClientError], url: str) -> ClientError:
     """What an answer that is a problem says, as an error."""
     status = answer.status_code
-    if answer.is_redirect:
+    if answer.has_redirect_location:
         return ClientError(f"{url} sends to {answer.headers['Location']}: give that address", status=status)
     try:
         told = answer.json()
         detail = str(told["detail"])
     except (ValueError, KeyError, TypeError):
         told, detail = {}, f"{url} answers {status} {answer.reason_phrase}. {EXAMPLE}"
-    errors = [name_row(error, rows) for error in told.get("errors", [])]
+    listed = told.get("errors")
+    listed = listed if isinstance(listed, list) else []  # whatever is at this address
+    errors = [name_row(error, rows) for error in listed if isinstance(error, Mapping)]
     of_rows = WrongColumnsError if any("row" in error for error in errors) else ClientError
     kind = conflict if status == 409 else of_rows if status == 422 else KINDS.get(status, ClientError)
     step = f". {STEPS[status]}" if status in STEPS else ""
