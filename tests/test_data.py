@@ -404,7 +404,15 @@ def test_a_query_that_nobody_reads_is_ended_and_gives_its_place_back(
     for _page in answer:
         pass
     assert not answer.complete
-    assert answer.cut == "the query took longer than 1 s, or a page of it was not read in 60 s: let it give fewer rows"
+    assert answer.cut == "the query took longer than 1 s, or its rows were not read in time (60 s a page, 300 all): ask for fewer"
+
+
+def test_an_answer_that_is_read_page_by_page_for_ever_is_ended(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from pinmill import views; views.WHOLE = 1; views.answer()"
+    monkeypatch.setattr(data, "COMMAND", (sys.executable, "-P", "-c", code))
+    answer = open_query(file, "w", f"{COUNT}) SELECT x FROM c", seconds=5.0, rows=10**9, size=10**12)
+    assert len(list(answer)) > 1
+    assert answer.cut.startswith("the query took longer than 5 s, or its rows were not read in time (60 s a page,")
 
 
 def test_no_more_than_four_queries_are_at_work_at_once(file: Path) -> None:

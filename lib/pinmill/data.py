@@ -18,13 +18,13 @@ from typing import Any
 
 from pinmill.errors import StoreError
 from pinmill.problem import Problem
-from pinmill.views import HELD, NOTHING, SQL_LENGTH
+from pinmill.views import HELD, NOTHING, SQL_LENGTH, WHOLE
 
 SLOTS = threading.BoundedSemaphore(4)  # queries at a time, each with a processor and memory of its own
 COMMAND = (sys.executable, "-P", "-c", "from pinmill.views import answer; answer()")
 KEPT = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")  # of the environment: its secrets are none of a query's business
 DIED = "the process of the query ended (exit {}), most likely for want of memory: let it read fewer rows"
-KILLED = "the query took longer than {:g} s, or a page of it was not read in {:g} s: let it give fewer rows"
+KILLED = "the query took longer than {:g} s, or its rows were not read in time ({:g} s a page, {:g} all): ask for fewer"
 UNFIT = f"the query must be one SELECT of at most {SQL_LENGTH:,} bytes, without the character NUL"
 BUSY = "other queries are at work. Send it again in a moment."
 ELSEWHERE = "SQL can be asked of a store in an SQLite file only, and this one is elsewhere: ask its database itself"
@@ -38,7 +38,7 @@ class Query:
 
     def __init__(self, process: subprocess.Popen, asked: dict[str, Any]) -> None:
         """Ask a process, see `list_lines`."""
-        self._process, self._late = process, KILLED.format(asked["seconds"], HELD)
+        self._process, self._late = process, KILLED.format(asked["seconds"], HELD, WHOLE)
         self.close = weakref.finalize(self, _end, process)  # also that of an answer nobody reads
         with suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(json.dumps(asked).encode())

@@ -56,6 +56,7 @@ LIMITS = {
 MEMORY = 500_000_000  # bytes of address space
 GRACE = 2  # s after the time of a query: SQLite cannot be interrupted within a function, but killed
 HELD = 60  # s that a page may wait for a slow reader: meanwhile the store's log cannot be tidied
+WHOLE = 300  # s for all pages of an answer: 50 MB, slowly
 PAGE = 64_000  # bytes: parsing so many takes a millisecond, in which the service answers nobody
 OPCODES = 10_000  # of SQLite between two looks at the clock: about a millisecond
 FORBIDDEN = re.compile(
@@ -77,16 +78,21 @@ ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 def answer() -> None:
     """Answer the query that the standard input asks, see `list_lines`; beyond a limit the process is killed."""
     asked = json.load(sys.stdin)
-    seconds = int(asked["seconds"]) + GRACE
+    seconds, until = asked["seconds"] + GRACE, time.monotonic() + WHOLE
+
+    def allow(most: float) -> None:
+        """Be killed after so many seconds, or when the whole took too long."""
+        signal.setitimer(signal.ITIMER_REAL, min(most, max(until - time.monotonic(), 0.001)))  # 0 would be never
+
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     os.nice(5)  # predictions go first
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whatever the service does with it
-    signal.alarm(seconds)
+    allow(seconds)
     for line in list_lines(**asked):
-        signal.alarm(HELD)
+        allow(HELD)
         sys.stdout.buffer.write(line.encode() + b"\n")
         sys.stdout.buffer.flush()
-        signal.alarm(seconds)
+        allow(seconds)
 
 
 def list_lines(*, file: str, workflow: str, sql: str, seconds: float, rows: int, size: int) -> Iterator[str]:
