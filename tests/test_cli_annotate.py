@@ -52,7 +52,7 @@ def test_the_app_shows_this_machine_its_page_alone_and_ends_with_its_kernels(wor
         assert rebound.status_code == 403
         assert httpx.get(f"{url}/voila/files/annotate.ipynb").status_code == 403
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
         assert not [kernel for kernel in kernels if kernel.is_running()]
 
 
