@@ -1,17 +1,24 @@
 """Labelling as people and programs meet it over HTTP: a real service with tokens, and one without."""
 
+import asyncio
+import gc
 import getpass
 import os
 import signal
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from pinmill.gateway import Gateway, Options
+from pinmill.plan import make_plan
+from pinmill.project import Project
+from pinmill.served import Served
 from pinmill.store import Store
 from pinmill.tokens import create_token
 
@@ -165,17 +172,65 @@ def test_without_a_champion_labels_come_from_the_params_and_the_order_is_random(
     assert server.ask("GET", "/ready").status_code == 503
 
 
-def test_a_kernel_that_does_not_answer_keeps_nobody_from_labelling(place: Place) -> None:
-    (kernel,) = place.server.kernels()
-    place.post("kim", "/examples", ["nobody", "scored", "these"])
+def test_a_kernel_that_does_not_answer_keeps_nobody_from_labelling(serve: Any) -> None:
+    server = serve()
+    (kernel,) = server.kernels()
+    server.ask("POST", "/examples", ["nobody", "scored", "these"])
     os.kill(kernel, signal.SIGSTOP)
     try:
-        items = place.get("kim", "/queue?n=9")["items"]
-        assert [(item["prediction"], item["strategy"]) for item in items] == [(None, "random")] * 9
+        items = server.ask("GET", "/queue?n=9").json()["items"]
+        assert [(item["prediction"], item["strategy"]) for item in items] == [(None, "random")] * 3
         label = {"id": items[0]["id"], "label": "ham", "key": items[0]["key"]}
-        assert place.post("kim", "/annotations", label)["annotations"][0]["known"] is False
+        assert server.ask("POST", "/annotations", label).json()["annotations"][0]["known"] is False
     finally:
-        os.kill(kernel, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # the service has ended it, as it did not answer
+            os.kill(kernel, signal.SIGCONT)
+
+
+@pytest.fixture
+def gateway(trained: "Workplace", monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """A gateway in this process, without kernels, with two examples."""
+    project, before = Project(trained.root, {}), gc.get_threshold()
+    about = {"hashes": ["a", "b"], "origin": "a file", "when": datetime.now(UTC)}
+    project.store.add_examples("tiny", [{"text": "a"}, {"text": "b"}], **about)
+    made = Gateway(project, make_plan(project, "tiny", job="serve", assignments=[]), Options())
+    monkeypatch.setattr(made.pool, "start", lambda: None)
+    yield made
+    made.pool.context.destroy(linger=0)
+    project.store.close()
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+def test_an_order_that_fails_is_told_and_made_again_at_the_next_question(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelling, said, pool = gateway.labelling, [], gateway.labelling.desk.pool
+    gateway.models.say = said.append
+    gateway.models.current = Served("v1", {"prototype": {}}, lambda row: "")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    async def find(broken: bool) -> tuple[bool, dict]:
+        monkeypatch.setattr(labelling.desk, "pool", fail if broken else pool)
+        await labelling.find_order("ann", "uncertainty")
+        return bool(labelling.orders), dict(labelling.ranking)
+
+    async def find_twice() -> list[tuple[bool, dict]]:
+        return [await find(broken=True), await find(broken=False)]
+
+    assert asyncio.run(find_twice()) == [(False, {}), (True, {})]
+    assert said == ["a defect of the order of examples: OSError: no space left"]
+
+
+def test_an_order_that_is_being_made_ends_with_the_service(gateway: Gateway) -> None:
+    async def end() -> bool:
+        async with gateway.live(None):
+            task = gateway.labelling.ranking["ann", "uncertainty", "v1"] = asyncio.create_task(asyncio.Event().wait())
+        return task.cancelled()
+
+    assert asyncio.run(end())
 
 
 def test_skip_and_undo_are_kept_and_the_example_comes_back(place: Place) -> None:

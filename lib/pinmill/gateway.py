@@ -337,6 +337,7 @@ class Gateway:
         try:
             yield
         finally:
+            tasks += self.labelling.ranking.values()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,7 +7,6 @@ import asyncio
 import getpass
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -116,10 +115,8 @@ class Labelling:
 
     async def skip(self, visit: Visit, request: Request) -> Response:
         """Pass an example over."""
-        annotator, known = name_annotator(visit, read_options(visit, "annotator")), ("key", "note", "seconds")
-        given = await visit.read_json(self.limits.body)
-        if wrong := check_fields(given, known):
-            raise Problem(422, "the body does not fit", errors=[{"field": f, "problem": p} for f, p in wrong])
+        annotator = name_annotator(visit, read_options(visit, "annotator"))
+        given = await self.read_fields(visit, "key", "note", "seconds")
         about = {"key": given.get("key") or "", "note": given.get("note") or "", "seconds": given.get("seconds")}
         id = await asyncio.to_thread(self.desk.skip, annotator, request.path_params["id"], **about, now=now_utc())
         return answer_json({"id": id}, 201)
@@ -127,9 +124,17 @@ class Labelling:
     async def undo(self, visit: Visit, request: Request) -> Response:
         """Take one's last label or skip back, and give its example out again."""
         annotator = name_annotator(visit, read_options(visit, "annotator"))
-        task = await asyncio.to_thread(self.desk.undo, annotator, now=now_utc())
+        given = await self.read_fields(visit, "key")
+        task = await asyncio.to_thread(self.desk.undo, annotator, key=given.get("key") or "", now=now_utc())
         told = await self.describe(annotator, [task] if task else [])
         return answer_json({"item": next(iter(told["items"]), None), "progress": told["progress"]})
+
+    async def read_fields(self, visit: Visit, *known: str) -> dict[str, Any]:
+        """The `known` fields of the object in a body. Raises Problem."""
+        given = await visit.read_json(self.limits.body)
+        if wrong := check_fields(given, known):
+            raise Problem(422, "the body does not fit", errors=[{"field": f, "problem": p} for f, p in wrong])
+        return given
 
     async def read_rows(self, visit: Visit, *, one: type | None = None) -> list[Any]:
         """The list in a body, or the `one` thing in it. Raises Problem."""
@@ -223,7 +228,7 @@ class Labelling:
     async def rank(self, key: tuple[str, str, str], served: Served) -> None:
         """Have the open examples of an annotator ordered, and remember that."""
         annotator, strategy, _ = key
-        with suppress(PinmillError):  # whoever takes an example is told what is wrong with the store
+        try:
             pool = await asyncio.to_thread(self.desk.pool, annotator, now=now_utc())
             other = await self.find_other(served) if strategy == "disagreement" else None
             shares = [await self.score_pool(each, [record for _, record in pool]) for each in (served, other) if each]
@@ -232,7 +237,12 @@ class Labelling:
             order = await asyncio.to_thread(order_pool, by, hashes, *shares) if is_known else []
             if pool:  # else the first that is added would come unordered
                 self.orders[key] = Order(order, by if order else "", asyncio.get_running_loop().time())
-        del self.ranking[key]
+        except PinmillError:  # whoever takes an example is told what is wrong with the store
+            pass
+        except Exception as error:
+            self.models.say(f"a defect of the order of examples: {type(error).__name__}: {error}")
+        finally:
+            del self.ranking[key]
         for old in [*self.orders][:-KEPT]:
             del self.orders[old]
 
