@@ -1,10 +1,13 @@
-"""A seat for the screen alone: examples in memory, labels in a file, and a model that likes some words."""
+"""A seat for the screen alone, with a model that likes some words; and what speaks to a screen as a browser does."""
 
+import asyncio
+import itertools
 import json
 from pathlib import Path
 
 from pinmill.errors import StoreError
 
+REQUESTS = itertools.count()
 WORDS = {"free": 1.2, "prize": 0.8, "meeting": -1.0, "lunch": -0.7}
 TEXTS = [
     "Win a FREE prize now 🎉: the meeting is cancelled, and lunch is free.",
@@ -82,3 +85,23 @@ def sign_in(given):
     if given != "right":
         raise StoreError("This token is not known: ask whoever runs this for one.")
     return MemorySeat()
+
+
+def talk(widget, *messages):
+    """What the widget sends when the browser sends `messages`, each after all has come to rest."""
+    sent = []
+    widget.send = lambda content, buffers=None: sent.append(json.loads(json.dumps(content)))
+
+    async def run():
+        for message in messages:
+            widget._handle_custom_msg(message, [])
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(others)
+
+    asyncio.run(run())
+    return sent
+
+
+def ask(do, **more):
+    """A message as a browser makes it, with a request of its own."""
+    return {"do": do, "request": f"r{next(REQUESTS)}", **more}

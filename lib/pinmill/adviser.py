@@ -6,7 +6,7 @@ from typing import Any
 
 from pinmill.annotations import ACTIVE
 from pinmill.champion import read_champion
-from pinmill.errors import DataError, PinmillError
+from pinmill.errors import DataError, IntegrityError, ModelError, PinmillError
 from pinmill.queue import order_pool
 from pinmill.service import Loaded, Service, explain_row
 from pinmill.session import Run
@@ -22,8 +22,9 @@ class Adviser:
 
     def __init__(self, run: Run) -> None:
         self._service, self._looked = Service(run), -FRESH
+        self._refused = ""  # the version that was found damaged or not allowed, which it stays
         self._order: tuple[str, list[str]] = ("", [])
-        self._ranked = 0.0
+        self._ranked = -RANKED
 
     def read(self) -> Loaded | None:
         """The champion; None while none can be loaded, without which people label all the same."""
@@ -31,11 +32,15 @@ class Adviser:
             self._looked, service = monotonic(), self._service  # another thread goes on with what there is
             try:
                 record = read_champion(service.board, service.workflow)
-                if record and (service.champion is None or service.champion.version != record.version):
+                known = (self._refused, service.champion and service.champion.version)
+                if record and record.version not in known:
+                    self._refused = record.version
                     service.load(record.version)
                     service.choose(record.version)
-                    self._order = ("", [])
+                    self._refused, self._ranked = "", -RANKED
             except PinmillError as error:
+                if not isinstance(error, IntegrityError | ModelError):  # it may be well the next time
+                    self._refused = ""
                 service.problem = str(error)
         return self._service.champion
 
@@ -51,8 +56,8 @@ class Adviser:
         loaded = self.read()
         if strategy not in ACTIVE or loaded is None:
             return "", []
-        if not self._order[1] or monotonic() - self._ranked > RANKED:
-            self._order, self._ranked = self._rank(strategy, loaded, pool()), monotonic()
+        if monotonic() - self._ranked > RANKED and (found := pool()):  # else the first to be added would come unordered
+            self._order, self._ranked = self._rank(strategy, loaded, found), monotonic()
         return self._order
 
     def _rank(self, strategy: str, loaded: Loaded, pool: Pool) -> tuple[str, list[str]]:

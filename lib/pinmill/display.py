@@ -14,7 +14,7 @@ Item = Mapping[str, Any]
 
 
 class Message(BaseModel):
-    """What the browser may send; `request` names the message in its answer."""
+    """What the browser may send; `request` names the message in its answer, and stays its name if it is sent again."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     do: Literal["hello", "sign_in", "label", "skip", "undo", "score"]

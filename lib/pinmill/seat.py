@@ -4,7 +4,7 @@ import getpass
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from pinmill.adviser import Adviser
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Item = Mapping[str, Any]
 SETTINGS = ("labels", "strategy", "overlap", "guideline", "sample_calls")  # parameters that may be edited in a cell
+QUICK = {"tries": 1, "timeout": 2.0}  # of a score that somebody waits for while typing: the next is on its way
 NEEDED = "annotator"  # the role that may label
 NO_TOKEN = "this token opens nothing: it is misspelt, has expired or was revoked. Ask for one of the role annotator"
 
@@ -134,15 +135,20 @@ class RemoteSeat:
 
     def score(self, record: Item) -> dict[str, Any] | None:
         """What the service's champion makes of a record, and why; None while it cannot say."""
-        from pandas import DataFrame
-
-        prefix = "probability_"
         try:
-            (row,) = self._client.predict(DataFrame([record]), explain=True).to_dict("records")
+            row = {name: record[name] for name in self._inputs if name in record}
+            told = self._client._at.read("POST", "/prediction", row, options={"explain": "true"}, **QUICK)
         except PinmillError:
             return None
-        shares = {name.removeprefix(prefix): share for name, share in row.items() if name.startswith(prefix)}
-        return {**{n: row[n] for n in ("label", "value", "explanation") if n in row}, "probability": shares}
+        return {name: told[name] for name in ("label", "value", "explanation", "probability") if name in told}
+
+    @cached_property
+    def _inputs(self) -> list[str]:
+        """The columns that the champion takes."""
+        if self.text:
+            return [self.text]
+        schema = self._client._at.read("GET", "/prototype", **QUICK)
+        return next([*each["properties"]] for each in schema.get("anyOf", [schema]) if "properties" in each)
 
     def progress(self) -> dict[str, Any]:
         """How many examples are open and done, and how this annotator does; see `queue.Progress`."""

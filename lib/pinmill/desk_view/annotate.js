@@ -147,16 +147,16 @@ function render({ model, el }) {
   root.classList.toggle("pinmill-alone", isAlone)
   el.append(root)
 
-  /** Send a message that is answered by a screen; nothing else is sent until then. */
+  /** Send a message that is answered by a screen; nothing else is sent until then. Sent again, it keeps its request. */
   function ask(message) {
     clearTimeout(pending?.timer)
     clearTimeout(typing)
-    const request = `${view}-${++sent}`
+    const request = message.request ?? `${view}-${++sent}`
     failed = null
     const timer = setTimeout(() => stop(SILENT), 1000 * (PATIENCE[message.do] ?? 5))
-    pending = { request, message, timer }
+    pending = { request, message: { ...message, request }, timer }
     root.setAttribute("aria-busy", "true")
-    post({ ...message, request })
+    post(pending.message)
   }
 
   function post(message) {
