@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,32 +27,30 @@ from pinmill.stream import find_format, is_text, list_values, open_writer, read_
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pandas import Series
 
     from pinmill.project import Project
     from pinmill.session import Run
 
 MISSING = frozenset(["", "na", "n/a", "nan", "null", "none"])  # in CSV, where a number, a time or a truth could stand
 TRUTH = {"true": True, "false": False, "1": True, "0": False}
-TAKEN_UP = "An earlier run had ended before its end, and this one went on behind it, with the same model."
-AGAIN = "all was scored again."
-OTHER = f"What an earlier run had begun was asked of another input, or otherwise: {AGAIN}"
+AGAIN = "What an earlier run had begun was asked otherwise, or its model cannot be had any more: all was scored again."
 ORPHANED = 10.0  # s to wait for a kernel whose runner was killed: it notices within two
 GONE = 404  # what a service answers for a version that it has not
 FEW = 10  # rows that are shown of many
-BINS = 20  # of the histogram of amounts
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What came of a table; `bars` counts rows by label, or by (low, high) of amounts."""
+    """What came of a table."""
 
     rows: int
     failed: int
     resumed: int  # rows that an earlier run had scored
     version: str
     sha256: str  # of the input
-    note: str  # why what an earlier run had begun was taken up, or was not
-    bars: Mapping[Any, int] = field(default_factory=dict)
+    note: str  # why what an earlier run had begun was not taken up
+    predicted: "Series | None" = None  # `label` of each row that has one, of a regression `value`
     first: Items = field(default_factory=list)  # the first rows of the output
     problems: Items = field(default_factory=list)  # {row, error} of the first rows without a prediction; 0 is the first
 
@@ -138,7 +135,7 @@ def score_file(run: "Run", source: str, target: str, *, url: str = "", batch: in
             if (given.stat().st_size, given.stat().st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 raise DataError(f"{given.name} was changed while it was scored. Run again when it is whole.")
             scored = Scored(rows, 0, resumed, model.version, sha256, note)
-            return finish(scored, parts, output, schema, are_amounts="label" not in model.example)
+            return finish(scored, parts, output, schema, name="label" if "label" in model.example else "value")
         finally:
             if not name_part(parts, 1).exists():
                 shutil.rmtree(parts, ignore_errors=True)
@@ -149,7 +146,7 @@ def hold_output(project: "Project", output: Path) -> Iterator[None]:
     """Be the only one who writes an output. Raises LockedError."""
     from filelock import FileLock, Timeout
 
-    name = hashlib.sha256(os.fsencode(output)).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(output.resolve())).hexdigest()[:16]
     try:
         with FileLock(project.outputs / "locks" / f"output-{name}.lock", timeout=ORPHANED):
             yield
@@ -160,30 +157,30 @@ def hold_output(project: "Project", output: Path) -> Iterator[None]:
 def take_up(parts: Path, asked: Mapping[str, Any], open_version: Callable[[str], Predictor]) -> tuple[Predictor, str]:
     """The model that scored the parts that are there, if they are of what is asked; otherwise the champion, from new.
 
-    With a note on what became of the parts; empty without any.
+    With a note if parts were there in vain.
     """
-    state = read_state(parts) if name_part(parts, 1).is_file() else {}
-    version, note = state.pop("version", ""), OTHER if state else ""
+    were_there = name_part(parts, 1).is_file()
+    state = read_state(parts) if were_there else {}
+    version = state.pop("version", "")
     if state == asked:
         try:
-            return open_version(version), TAKEN_UP
+            return open_version(version), ""
         except (BoardError, ModelError, ClientError) as error:
             if isinstance(error, ClientError) and error.status != GONE:
                 raise
-            note = f"An earlier run had begun with model {version}, which cannot be had any more: {AGAIN}"
     for part in parts.glob("part-*"):
         part.unlink()
     model = open_version("")
     write_json(parts / "state.json", {**asked, "version": model.version})
-    return model, note
+    return model, AGAIN * were_there
 
 
 def read_state(parts: Path) -> dict[str, Any]:
-    """What parts are of: {input, sha256, batch, url, version}; of damaged ones nothing that anybody asks for."""
+    """What parts are of: {input, sha256, batch, url, version}; empty of damaged ones."""
     try:
         return dict(json.loads((parts / "state.json").read_bytes()))
     except (OSError, ValueError, TypeError):
-        return {"version": ""}
+        return {}
 
 
 def name_part(parts: Path, number: int) -> Path:
@@ -206,13 +203,15 @@ def read_parts(parts: Path) -> "Iterator[pa.Table]":
     return (pq.ParquetFile(part).read() for part in sorted(parts.glob("part-*")))
 
 
-def finish(scored: Scored, parts: Path, output: Path, schema: "pa.Schema", *, are_amounts: bool) -> Scored:
-    """Write the output from its parts, put it in its place, and say what is in it.
+def finish(scored: Scored, parts: Path, output: Path, schema: "pa.Schema", *, name: str) -> Scored:
+    """Write the output from its parts, put it in its place, and say what is in it, and in its column `name`.
 
-    Raises DataError if all rows failed; then nothing is put in place.
+    Raises DataError if all rows failed; then nothing is put in place, and the next run begins anew.
     """
-    whole, counts, rows, failed = parts / f"whole{output.suffix}", Counter(), 0, 0
-    first, problems = [], []
+    import pyarrow as pa
+
+    whole, rows, failed = parts / f"whole{output.suffix}", 0, 0
+    predicted, first, problems = [], [], []
     with open_writer(whole, schema) as write:
         for table in read_parts(parts):
             write(table)
@@ -220,18 +219,18 @@ def finish(scored: Scored, parts: Path, output: Path, schema: "pa.Schema", *, ar
             wrong = [n for n, error in enumerate(errors) if error]
             problems += [{"row": rows + n, "error": errors[n]} for n in wrong[: FEW - len(problems)]]
             first = first or list_first(table)
-            counts.update(() if are_amounts else table["label"].drop_null().to_pylist())
+            predicted += table[name].drop_null().chunks
             rows, failed = rows + len(table), failed + len(wrong)
     assert rows == scored.rows, f"{scored.rows} rows went in, and {rows} came out"
     if rows and failed == rows:
+        shutil.rmtree(parts)
         raise DataError(f"none of {rows} rows could be scored, and nothing was written; row 0: {problems[0]['error']}")
-    bars = count_amounts(parts) if are_amounts else dict(counts.most_common())
     with whole.open("rb") as file:
         os.fsync(file.fileno())
     whole.replace(output)
-    for part in parts.glob("part-*"):
-        part.unlink()
-    return replace(scored, failed=failed, bars=bars, first=first, problems=problems)
+    shutil.rmtree(parts)
+    said = pa.chunked_array(predicted, schema.field(name).type).to_pandas().rename(name)
+    return replace(scored, failed=failed, predicted=said, first=first, problems=problems)
 
 
 def list_first(table: "pa.Table") -> Items:
@@ -239,16 +238,3 @@ def list_first(table: "pa.Table") -> Items:
     head = table.slice(0, FEW)
     columns = {name: list_values(head, name) for name in head.column_names}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def count_amounts(parts: Path) -> dict[tuple[float, float], int]:
-    """Rows by (low, high) of their predicted amounts, in bins of equal width."""
-    import numpy as np
-
-    def read_amounts() -> "Iterator[np.ndarray]":
-        return (table["value"].drop_null().to_numpy() for table in read_parts(parts))
-
-    ends = [end for amounts in read_amounts() if len(amounts) for end in (amounts.min(), amounts.max())]
-    edges = np.histogram_bin_edges(ends, BINS)
-    counts = sum((np.histogram(amounts, edges)[0] for amounts in read_amounts()), np.zeros(BINS, int))
-    return dict(zip(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True), counts.tolist(), strict=True))
