@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import random
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas
 import pytest
+from memory_seat import ask, talk
 from pinmill.board import Board
 from pinmill.client import Client
 from pinmill.errors import ClientError, DataError, ParameterError, UnreachableError
@@ -22,6 +25,7 @@ from pinmill.seat import LocalSeat, RemoteSeat, choose_question, find_annotator,
 from pinmill.session import Run
 from pinmill.tokens import create_token, revoke_token
 from pinmill.version import now_utc
+from pinmill.widget import GONE, Annotator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,6 +170,120 @@ def test_what_is_wrong_with_a_label_is_told_and_nothing_kept(place) -> None:
     assert "text" in told
     assert "extra is no field of this model" in told
     assert current(seat) == []
+
+
+class Clock:
+    """The time as seats and screens know it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = datetime(2026, 11, 21, 4, 5, tzinfo=UTC)
+        for module in ("seat", "widget"):
+            monkeypatch.setattr(f"pinmill.{module}.now_utc", lambda: self.now)
+
+    def pass_by(self, minutes: float) -> None:
+        self.now += timedelta(minutes=minutes)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def open_desk(workplace: Workplace, texts: list[str]) -> Run:
+    """A run over examples, which have a column beside their text, and no champion."""
+    records, hashes = [{"text": text, "author": "eve"} for text in texts], [hash_text(text) for text in texts]
+    store = open_project(workplace.root, {}).store
+    store.add_examples("tiny", records, hashes=hashes, origin="a test", when=NOW)
+    return open_run(workplace, labels=["ham", "spam"])
+
+
+def test_what_lies_in_hand_for_long_is_kept_for_who_labels_on(workplace, clock) -> None:
+    run = open_desk(workplace, TEXTS)
+    ada, bob = Annotator(LocalSeat(run, "ada")), Annotator(LocalSeat(run, "bob"))
+    said: dict[str, list[str]] = {"ada": [], "bob": []}
+    shown = {name: talk(screen, ask("hello"))[-1]["item"] for name, screen in (("ada", ada), ("bob", bob))}
+    for _ in range(6):
+        for name, screen in (("ada", ada), ("bob", bob)):
+            said[name].append(shown[name]["id"])
+            answers = talk(screen, ask("label", id=shown[name]["id"], label="ham", seconds=1))
+            assert [each["problem"] for each in answers] == ["", ""]
+            shown[name] = answers[-1]["item"]
+        clock.pass_by(12)
+    assert {*said["ada"]}.isdisjoint(said["bob"])
+    assert sum(map(len, said.values())) == 12
+
+
+def test_what_is_somebody_elses_by_now_leaves_the_screen_with_a_word(workplace, clock) -> None:
+    run = open_desk(workplace, TEXTS[:6])
+    ada, bob = Annotator(LocalSeat(run, "ada")), Annotator(LocalSeat(run, "bob"))
+    first = talk(ada, ask("hello"))[-1]["item"]["id"]
+    clock.pass_by(200)
+    assert talk(bob, ask("hello"))[-1]["item"]["id"] == first
+    late = talk(ada, ask("label", id=first, label="spam", seconds=1))
+    assert (late[0]["problem"], current(ada.seat)) == (GONE, [])
+    assert late[-1]["item"]["id"] not in ("", first, *(each["id"] for each in bob._items))
+    clock.pass_by(200)
+    talk(bob, ask("hello"))
+    assert talk(ada, ask("hello"))[-1]["problem"] == ("" if ada._items else GONE)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_sent_again_and_however_late_no_label_is_lost_or_doubled(workplace, clock, seed) -> None:
+    """Two screens on one store; what each screen says it saved, and did not take back, is what the store holds."""
+    chance, run = random.Random(seed), open_desk(workplace, TEXTS)
+    names = ("ada", "bob")
+    screens = {name: Annotator(LocalSeat(run, name)) for name in names}
+    shown: dict[str, Any] = {name: talk(screens[name], ask("hello"))[-1]["item"] for name in names}
+    sent: dict[str, list[dict]] = {name: [] for name in names}
+    kept: dict[str, list[list[tuple[str, str | None]]]] = {name: [] for name in names}
+    undone: set[str] = set()
+
+    def send(name: str, message: dict, *, is_new: bool) -> None:
+        answers, item = talk(screens[name], message), shown[name]
+        said, shown[name] = answers[0]["said"], answers[-1]["item"]
+        if not is_new:
+            return
+        sent[name].append(message)
+        if said == "Skipped ✓":
+            kept[name].append([(item["id"], None)])
+        elif said.startswith("Saved ✓"):
+            text = message.get("text")
+            whole = [(item["id"], None), (hash_text(text), message["label"])] if text else []
+            kept[name].append(whole or [(item["id"], message["label"])])
+        elif said.startswith("Undone ✓"):
+            assert answers[0]["item"]["id"] == kept[name][-1][0][0]
+            undone.add(kept[name].pop()[0][0])
+        elif message["do"] != "hello":
+            assert said == "There is nothing to undo." or answers[0]["problem"] == GONE
+
+    for step in range(60):
+        name, what = (
+            chance.choice(names),
+            chance.choice(["label"] * 3 + ["edit", "skip", "undo", "again", "wait", "new"]),
+        )
+        item, about = shown[name], {"label": chance.choice(["ham", "spam"]), "seconds": 1}
+        if what == "wait":
+            clock.pass_by(chance.choice([1, 20, 200]))
+        elif what == "new":  # another kernel
+            screens[name], sent[name] = Annotator(LocalSeat(run, name)), []
+            send(name, ask("hello"), is_new=True)
+        elif what == "again" and sent[name]:
+            send(name, chance.choice(sent[name]), is_new=False)
+        elif what == "undo":
+            send(name, ask("undo"), is_new=True)
+        elif what == "skip" and item:
+            send(name, ask("skip", id=item["id"]), is_new=True)
+        elif what in ("label", "edit") and item:
+            edited = {"text": f"{item['text']}, edited {step}"} if what == "edit" else {}
+            send(name, ask("label", id=item["id"], **about, **edited), is_new=True)
+    said = screens["ada"].seat.annotations()
+    standing = said[said["retracts"].isna() & ~said["id"].isin(said["retracts"].dropna())]
+    for name in names:
+        mine = standing[standing["annotator"] == name]
+        rows = list(zip(mine["hash"], mine["label"].where(mine["label"].notna(), None), strict=True))
+        assert rows == [row for group in kept[name] for row in group]
+    times = Counter(standing["hash"][standing["label"].notna()])
+    assert [hash for hash, n in times.items() if n > 1 and hash not in undone] == []
 
 
 @pytest.mark.parametrize(
