@@ -1,6 +1,7 @@
 """Real parts for the tests: the shared data sets, and projects in temporary folders that run real kernels."""
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -488,6 +490,48 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         miss(f"a small disk cannot be mounted here ({mounted.stderr.strip()})")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], str]]:
+    """The function that makes a new place for a store in a real PostgreSQL: its URL. Root starts it as `postgres`."""
+    bins = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not bins:
+        miss("PostgreSQL is absent: apt-get install postgresql")
+    from psycopg import connect
+
+    folder = Path(tempfile.mkdtemp(prefix="pinmill-postgres-", dir="/tmp"))  # short: it holds a socket's address
+    data, user = folder / "data", "postgres" if os.geteuid() == 0 else None
+    if user:
+        shutil.chown(folder, user)
+
+    def run(program: str, *words: str) -> None:
+        with (folder / "server.log").open("a") as log:
+            command = [bins[-1].with_name(program), "-D", data, *words]
+            done = subprocess.run(command, user=user, cwd=folder, stdout=log, stderr=log, timeout=120, check=False)
+        assert done.returncode == 0, (folder / "server.log").read_text()
+
+    def make_place() -> str:
+        """The URL of a schema that is empty."""
+        name = f"place_{next(numbers)}"
+        with connect(host=str(folder), dbname="postgres", user="pinmill", autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"postgresql+psycopg://pinmill@/postgres?host={folder}&options=-csearch_path%3D{name}"
+
+    numbers = itertools.count()
+    run("initdb", "-U", "pinmill", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+    run("pg_ctl", "-w", "-o", f"-k {folder} -h '' -F", "start")
+    yield make_place
+    run("pg_ctl", "-w", "-m", "immediate", "stop")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a store can be made: a file, then a schema in a real PostgreSQL."""
+    if request.param == "sqlite":
+        return tmp_path / "outputs" / "pinmill.sqlite"
+    return request.getfixturevalue("postgres")()
 
 
 @pytest.fixture(scope="session")

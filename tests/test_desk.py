@@ -1,20 +1,21 @@
 """The desk in front of a real store: examples and labels in, checked as a whole; the same label is kept once."""
 
 import json
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sql
 from pinmill.champion import promote
 from pinmill.desk import Desk, Policy, read_policy
+from pinmill.errors import BoardError
 from pinmill.problem import Problem
 from pinmill.project import Project
 from pinmill.rows import hash_input
-from pinmill.store import Store
+from pinmill.store import CALLS, LEASES, Store
 
 if TYPE_CHECKING:
     from conftest import Workplace
@@ -31,9 +32,11 @@ def hash_text(text: str) -> str:
 
 
 @pytest.fixture
-def make_desk(tmp_path: Path) -> Callable[..., Desk]:
+def make_desk(tmp_path: Path, store_place: Path | str) -> Iterator[Callable[..., Desk]]:
     """The function that makes a desk of another policy, all of one project without any model."""
-    return lambda **other: Desk(Project(tmp_path, {}), "tiny", replace(POLICY, **other))
+    project = Project(tmp_path, {"PINMILL_STORE": str(store_place)})
+    yield lambda **other: Desk(project, "tiny", replace(POLICY, **other))
+    project.store.close()
 
 
 @pytest.fixture
@@ -174,6 +177,78 @@ def test_a_label_sent_again_with_a_new_key_is_the_same_label(desk: Desk) -> None
     assert len(read_rows(desk)) == 2
 
 
+def test_the_same_label_again_is_one_more_vote_once_somebody_has_said_something_else(desk: Desk) -> None:
+    about = {"id": hash_text("text a"), "strategy": "given"}
+    (mod,) = desk.annotate("mod", [{"id": about["id"], "label": "ham", "strategy": "random"}], now=NOON)
+    desk.annotate("bob", [{"text": "text a", "label": "spam"}], now=NOON)
+    (settled,) = desk.annotate("mod", [about | {"label": "ham", "key": "1"}], now=NOON)
+    (again,) = desk.annotate("mod", [about | {"label": "ham", "key": "2"}], now=NOON)
+    assert (mod["id"], settled, again["id"]) == (1, {"id": 3, "label": "ham", "known": False}, 3)
+    assert [row[:4] for row in read_rows(desk)] == [
+        ("mod", "text a", "ham", "random"), ("bob", "text a", "spam", "given"), ("mod", "text a", "ham", "given"),
+    ]  # fmt: skip
+
+
+def test_a_label_is_settled_too_where_one_s_own_of_the_queue_came_last(desk: Desk) -> None:
+    desk.annotate("bob", [{"text": "text a", "label": "spam"}], now=NOON)
+    desk.annotate("mod", [{"id": hash_text("text a"), "label": "ham", "strategy": "random"}], now=NOON)
+    item = {"id": hash_text("text a"), "label": "ham", "strategy": "given"}
+    assert [desk.annotate("mod", [item], now=NOON)[0]["known"] for _ in range(2)] == [False, True]
+
+
+def add_wide(desk: Desk) -> dict[str, Any]:
+    """The record of an example that has a column which is neither input nor parameter, as a file may have."""
+    record = {"text": "text d", "author": "eve", "source": "mail"}
+    desk.store.add_examples("tiny", [record], hashes=[hash_text("text d")], origin="file", when=NOON)
+    return record
+
+
+def test_an_edited_record_may_repeat_the_columns_of_its_example_and_they_stay_as_they_were(desk: Desk) -> None:
+    sent = add_wide(desk) | {"text": "text e", "author": "mallory"}
+    desk.annotate("ann", [{"id": hash_text("text d"), "record": sent, "label": "ham"}], now=NOON)
+    records = desk.store.read_annotations("tiny")["record"].tolist()
+    assert records[-1] == {"text": "text e", "author": "eve", "source": "mail"}
+    more = {"id": hash_text("text d"), "record": sent | {"autor": "eve"}, "label": "ham"}
+    assert [(row, field) for row, field, _ in refuse(desk, [more])] == [(0, "autor")]
+
+
+def test_an_input_that_is_no_example_but_was_labelled_is_voted_on_by_its_id(desk: Desk) -> None:
+    record = add_wide(desk)
+    desk.annotate("ann", [{"id": hash_text("text d"), "text": "text e", "label": "ham"}], now=NOON)
+    id, further = hash_text("text e"), {"label": "spam", "strategy": "given"}
+    desk.annotate("mod", [{"id": id, **further}], now=NOON)
+    desk.annotate("mod", [{"id": id, "record": record | {"text": "text f"}, **further}], now=NOON)
+    rows = desk.store.read_annotations("tiny")[["annotator", "record", "label"]].values.tolist()
+    assert rows[2:] == [["mod", record | {"text": "text e"}, "spam"], ["mod", record | {"text": "text f"}, "spam"]]
+
+
+def test_a_list_of_labels_is_kept_whole_or_not_at_all_wherever_the_process_dies(desk: Desk) -> None:
+    tasks = desk.take("ann", 3, now=NOON)
+    items = [{"id": task.hash, "label": "ham", "key": task.key} for task in tasks]
+    items = [items[0], items[1] | {"text": "text z"}, {"text": "text y", "label": "spam"}, items[2]]
+    left, counts = 0, set()
+
+    def step(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+
+    sql.event.listen(desk.store._engine, "before_cursor_execute", step)
+    for count in range(1, 100):
+        left = count
+        try:
+            kept = desk.annotate("ann", items, now=NOON)
+            break
+        except KeyboardInterrupt:
+            left = 100
+            counts.add(len(read_rows(desk)))
+    sql.event.remove(desk.store._engine, "before_cursor_execute", step)
+    assert counts == {0, 5}  # an edited text is two rows
+    assert ([row["label"] for row in kept], len(read_rows(desk))) == (["ham", "ham", "spam", "ham"], 5)
+    assert desk.store.read(sql.select(LEASES)) == []
+
+
 def test_a_label_that_was_taken_back_can_be_given_again(desk: Desk) -> None:
     (task,) = desk.take("ann", 1, now=NOON)
     desk.annotate("ann", [{"id": task.hash, "label": "ham"}], now=NOON)
@@ -240,6 +315,21 @@ def test_labels_and_columns_follow_the_champion_within_seconds(make_desk: Callab
     assert (known.labels, known.read("text a")[1]) == (["no", "yes"], A)
 
 
+def test_while_the_board_is_away_labels_go_on_with_what_was_known(make_desk: Callable[..., Desk]) -> None:
+    desk, later = make_desk(), NOON + timedelta(seconds=4)
+    desk.add_examples([A], origin="test", now=NOON)
+    pins = desk.project.root / "outputs" / "pins"
+    pins.mkdir(parents=True)
+    broken = pins / "tiny-champion"
+    broken.mkdir()
+    (broken / "20261120T120000Z-00000").mkdir()
+    (broken / "20261120T120000Z-00000" / "data.txt").write_text("{")
+    with pytest.raises(BoardError):
+        make_desk().know(NOON)
+    (kept,) = desk.annotate("ann", [{"text": "text a", "label": "ham"}], now=later)
+    assert kept == {"id": 1, "label": "ham", "known": False}
+
+
 def test_the_policy_is_what_the_params_say(workplace: "Workplace") -> None:
     more = (
         "labels: [spam, ham]\nstrategy: newest\noverlap: 10\nguideline: Be kind.\nsample_calls: 0.5\nslices: [source]\n"
@@ -255,16 +345,12 @@ def test_the_policy_is_what_the_params_say(workplace: "Workplace") -> None:
 
 def log_calls(store: Store, *calls: tuple, when: str = "2026-11-20T11:00:00.000000+00:00") -> None:
     """Have calls in the log: (input or None, status)."""
-    with store.writing():
-        pass
-    with sqlite3.connect(store.where) as connection:
-        for value, status in calls:
-            text = None if value is None else json.dumps(value)
-            key = hash_text(value["text"] if isinstance(value, dict) else value or "")
-            row = ("tiny", when, "v1", "POST /prediction", "ann", key, status, text, 1.0, 0)
-            names = "workflow, time, version, endpoint, caller, input_hash, status, input, milliseconds, cached"
-            connection.execute(f"INSERT INTO calls ({names}) VALUES ({', '.join('?' * len(row))})", row)
-    connection.close()
+    about = {"workflow": "tiny", "time": when, "version": "v1", "endpoint": "POST /prediction", "caller": "ann"}
+    about |= {"milliseconds": 1.0, "cached": False}
+    inputs = [(value["text"] if isinstance(value, dict) else value or "", value, status) for value, status in calls]
+    rows = [{"input_hash": hash_text(text), "input": value, "status": status} for text, value, status in inputs]
+    with store.writing() as connection:
+        connection.execute(sql.insert(CALLS), [about | row for row in rows])
 
 
 def test_logged_inputs_become_examples_once_a_minute(make_desk: Callable[..., Desk]) -> None:

@@ -244,7 +244,11 @@ def test_skip_and_undo_are_kept_and_the_example_comes_back(place: Place) -> None
     assert undone["item"]["prediction"] == second["prediction"]
     assert undone["item"]["key"] != second["key"]
     assert place.get("ann", "/queue")["items"][0]["id"] == second["id"]
-    assert place.post("ann", "/queue/undo", {}, 200)["item"]["id"] == first["id"]
+    again = [place.post("ann", "/queue/undo", {"key": "u"}, 200)["item"] for _ in range(2)]
+    assert again[0] == again[1]
+    assert again[0]["id"] == first["id"]
+    wrong = place.post("ann", "/queue/undo", {"key": "", "id": 1}, 422)["errors"]
+    assert sorted(each["field"] for each in wrong) == ["id", "key"]
     assert place.post("ann", "/queue/undo", {}, 200) == {
         "item": None,
         "progress": place.get("ann", "/queue")["progress"],

@@ -21,7 +21,14 @@ import pytest
 import sqlalchemy as sql
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from pinmill import queue as module
 from pinmill.errors import DataError
 from pinmill.queue import Progress, Queue, Task, order_pool
@@ -45,7 +52,7 @@ while tasks := queue.take(who, 3, now=datetime.now(UTC)):
         print("shown", task.hash, task.key, flush=True)
         sys.stdin.readline()
         given = Annotation(task.hash, task.record, f"{who}'s", task.key, task.strategy)
-        print("saved", task.hash, queue.label(who, given, now=datetime.now(UTC)), flush=True)
+        print("saved", task.hash, *queue.label(who, [(given, "")], now=datetime.now(UTC)), flush=True)
 """  # an annotator who labels an example for each line that comes in, and everything when no more will come
 
 
@@ -75,6 +82,11 @@ def said(task: Task, label: Any = "spam", **more: Any) -> Annotation:
     return Annotation(**about | {"label": label} | more)
 
 
+def keep(queue: Queue, who: str, given: Annotation, *, now: datetime, shown: str = "") -> int:
+    """The id of one label, kept."""
+    return queue.label(who, [(given, shown)], now=now)[0]
+
+
 def list_names(tasks: list[Task]) -> str:
     return "".join(NAMES[task.hash] for task in tasks)
 
@@ -86,8 +98,8 @@ def list_rows(store: Store) -> list[tuple]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "pinmill.sqlite")
+def store(store_place: Path | str) -> Iterator[Store]:
+    store = Store(store_place)
     add(store, "abcdefgh")
     yield store
     store.close()
@@ -106,10 +118,14 @@ def test_two_annotators_get_different_examples_until_all_are_leased(queue: Queue
     assert queue.take("eve", 1, now=NOON) == []
 
 
-def test_one_comes_back_to_the_same_examples_and_keys_in_the_same_order(queue: Queue, store: Store) -> None:
+def test_one_comes_back_to_the_same_examples_and_keys_in_the_same_order(
+    queue: Queue, store: Store, store_place: Path | str
+) -> None:
     first = queue.take("ann", 2, now=NOON, order=[HASHES["h"], HASHES["a"]], strategy="uncertainty")
     later = NOON + LEASE / 2
-    again = Queue(Store(Path(store.where)), "w").take("ann", 3, now=later)
+    other = Store(store_place)
+    again = Queue(other, "w").take("ann", 3, now=later)
+    other.close()
     assert [(task.hash, task.key, task.strategy) for task in again[:2]] == [
         (HASHES["h"], first[0].key, "uncertainty"), (HASHES["a"], first[1].key, "uncertainty")
     ]  # fmt: skip
@@ -130,7 +146,7 @@ def test_a_lease_that_expired_is_for_whoever_comes_first(queue: Queue) -> None:
 
 def test_a_label_ends_the_lease_and_is_never_asked_for_again(queue: Queue, store: Store) -> None:
     task, other = queue.take("ann", 2, now=NOON)
-    assert queue.label("ann", said(task, seconds=2.5, note="?"), now=NOON) == 1
+    assert keep(queue, "ann", said(task, seconds=2.5, note="?"), now=NOON) == 1
     (row,) = store.read_annotations("w").to_dict("records")
     assert row == {
         "id": 1, "workflow": "w", "hash": task.hash, "annotator": "ann", "created": stamp(NOON), "note": "?",
@@ -157,9 +173,9 @@ def test_a_skip_without_a_lease_is_not_of_the_queue(queue: Queue, store: Store) 
 
 def test_a_repeated_key_is_the_same_label_and_ends_no_later_lease(queue: Queue, store: Store) -> None:
     (task,) = queue.take("ann", 1, now=NOON)
-    assert [queue.label("ann", said(task, label), now=NOON) for label in ("spam", "ham")] == [1, 1]
+    assert [keep(queue, "ann", said(task, label), now=NOON) for label in ("spam", "ham")] == [1, 1]
     again = queue.undo("ann", now=NOON)
-    assert queue.label("ann", said(task), now=NOON) == 1  # a retry that was long on its way
+    assert keep(queue, "ann", said(task), now=NOON) == 1  # a retry that was long on its way
     assert queue.skip("ann", task.hash, key=task.key, now=NOON) == 1
     assert queue.take("ann", 1, now=NOON) == [again]
     assert [row[3:] for row in list_rows(store)] == [("spam", None), (None, 1)]
@@ -167,7 +183,7 @@ def test_a_repeated_key_is_the_same_label_and_ends_no_later_lease(queue: Queue, 
 
 def test_nobodys_key_swallows_what_another_says(queue: Queue, store: Store) -> None:
     (task,) = queue.take("ann", 1, now=NOON)
-    ids = [queue.label(who, said(task, key="1"), now=NOON) for who in ("ann", "bob", "retract")]
+    ids = [keep(queue, who, said(task, key="1"), now=NOON) for who in ("ann", "bob", "retract")]
     assert ids == [1, 2, 3]
     assert [store.retract(1, annotator="ann", when=NOON) for _ in range(2)] == [4, 4]
     assert [row[2:] for row in list_rows(store)][3] == ("ann", None, 1)
@@ -178,9 +194,9 @@ def test_a_label_that_comes_after_its_lease_is_kept(queue: Queue, store: Store) 
     late = NOON + 2 * LEASE
     (other,) = queue.take("bob", 1, now=late)
     assert other.hash == task.hash
-    assert queue.label("ann", said(task, "ham"), now=late) == 1
+    assert keep(queue, "ann", said(task, "ham"), now=late) == 1
     assert queue.take("bob", 1, now=late) == [other]  # it was shown to bob already
-    assert queue.label("bob", said(other), now=late) == 2
+    assert keep(queue, "bob", said(other), now=late) == 2
     assert [row[2:4] for row in list_rows(store)] == [("ann", "ham"), ("bob", "spam")]
 
 
@@ -198,7 +214,7 @@ def test_what_is_no_example_can_neither_be_skipped_nor_edited(queue: Queue, stor
     task = Task("0" * 32, {"text": "z"}, "random", "k", "")
     for answer in (
         lambda: queue.skip("ann", task.hash, key="k", now=NOON),
-        lambda: queue.label("ann", said(task, hash="1" * 32), shown=task.hash, now=NOON),
+        lambda: keep(queue, "ann", said(task, hash="1" * 32), shown=task.hash, now=NOON),
     ):
         with pytest.raises(DataError, match=f"w has no example {task.hash}; take one from its queue"):
             answer()
@@ -208,7 +224,7 @@ def test_what_is_no_example_can_neither_be_skipped_nor_edited(queue: Queue, stor
 def test_an_edited_text_is_a_new_input_and_the_one_shown_is_skipped(queue: Queue, store: Store) -> None:
     (task,) = queue.take("ann", 1, now=NOON)
     edited = said(task, hash=hash_text("new"), record={"text": "new"})
-    assert [queue.label("ann", edited, now=NOON, shown=task.hash) for _ in range(2)] == [2, 2]
+    assert [keep(queue, "ann", edited, now=NOON, shown=task.hash) for _ in range(2)] == [2, 2]
     text = task.record["text"]
     assert list_rows(store) == [(1, text, "ann", None, None), (2, "new", "ann", "spam", None)]
     assert store.read_annotations("w")["note"].tolist() == ["edited", ""]
@@ -219,7 +235,7 @@ def test_an_edited_text_is_a_new_input_and_the_one_shown_is_skipped(queue: Queue
 def test_undo_of_an_edited_label_brings_back_what_was_shown(queue: Queue, store: Store) -> None:
     (task,) = queue.take("ann", 1, now=NOON)
     edited = said(task, hash=hash_text("new"), record={"text": "new"})
-    queue.label("ann", edited, now=NOON, shown=task.hash)
+    keep(queue, "ann", edited, now=NOON, shown=task.hash)
     back = queue.undo("ann", now=NOON)
     assert (back.hash, back.record, back.strategy, back.key != task.key) == (task.hash, task.record, "random", True)
     assert [row[4] for row in list_rows(store)] == [None, None, 2, 1]
@@ -229,13 +245,13 @@ def test_undo_of_an_edited_label_brings_back_what_was_shown(queue: Queue, store:
 
 def test_a_label_that_was_not_edited_keeps_its_example_unskipped(queue: Queue, store: Store) -> None:
     (task,) = queue.take("ann", 1, now=NOON)
-    queue.label("ann", said(task), now=NOON, shown=task.hash)
+    keep(queue, "ann", said(task), now=NOON, shown=task.hash)
     assert len(list_rows(store)) == 1
 
 
 def test_undo_goes_back_one_by_one_and_what_it_undid_is_next(queue: Queue, store: Store) -> None:
     tasks = queue.take("ann", 4, now=NOON)
-    queue.label("ann", said(tasks[0]), now=NOON)
+    keep(queue, "ann", said(tasks[0]), now=NOON)
     queue.skip("ann", tasks[1].hash, key="s", now=NOON)
     back = [queue.undo("ann", now=NOON + SECOND) for _ in range(3)]
     assert [task and task.hash for task in back] == [tasks[1].hash, tasks[0].hash, None]
@@ -243,9 +259,47 @@ def test_undo_goes_back_one_by_one_and_what_it_undid_is_next(queue: Queue, store
     assert [row[3:] for row in list_rows(store)] == [("spam", None), (None, None), (None, 2), (None, 1)]
 
 
+def test_undo_that_is_sent_again_takes_back_nothing_more_and_gives_the_same_example(queue: Queue, store: Store) -> None:
+    first, second = queue.take("ann", 2, now=NOON)
+    keep(queue, "ann", said(first), now=NOON)
+    edited = said(second, hash=hash_text("new"), record={"text": "new"})
+    keep(queue, "ann", edited, shown=second.hash, now=NOON)
+    back = [queue.undo("ann", key="u", now=NOON) for _ in range(2)]
+    assert back[0] == back[1]
+    assert back[0].hash == second.hash
+    assert [(row[4], row[0]) for row in list_rows(store)[3:]] == [(3, 4), (2, 5)]
+    keep(queue, "ann", said(back[0]), now=NOON)
+    late = queue.undo("ann", key="u", now=NOON + SECOND)  # long on its way: the example has its label by now
+    assert (late.hash, late.record, late.expires) == (second.hash, second.record, stamp(NOON + SECOND))
+    assert len(list_rows(store)) == 6
+    assert queue.undo("ann", key="v", now=NOON).hash == second.hash
+    assert queue.undo("ann", key="w", now=NOON).hash == first.hash
+
+
+def test_nobody_s_undo_is_the_repeat_of_another_s(queue: Queue, store: Store) -> None:
+    for who in ("ann", "bob"):
+        (task,) = queue.take(who, 1, now=NOON)
+        keep(queue, who, said(task), now=NOON)
+        assert queue.undo(who, key="u", now=NOON).hash == task.hash
+    keys = store.read_annotations("w").dropna(subset="retracts")["key"].tolist()
+    assert keys == [":undo:ann:u", ":undo:bob:u"]
+
+
+def test_a_list_of_labels_is_kept_once_by_key_the_first_of_each(queue: Queue, store: Store) -> None:
+    a, b = queue.take("ann", 2, now=NOON)
+    edited = said(b, hash=hash_text("new"), record={"text": "new"})
+    given = [(said(a), a.hash), (edited, b.hash), (said(a, "ham"), a.hash), (said(b), b.hash)]
+    assert queue.label("ann", given, now=NOON) == [1, 3, 1, 3]
+    assert queue.label("ann", given[::-1], now=NOON) == [3, 1, 3, 1]
+    assert [row[1:4] for row in list_rows(store)] == [
+        (a.record["text"], "ann", "spam"), (b.record["text"], "ann", None), ("new", "ann", "spam"),
+    ]  # fmt: skip
+    assert store.read(sql.select(LEASES)) == []
+
+
 def test_undo_leaves_labels_of_others_and_those_not_from_the_queue(queue: Queue, store: Store) -> None:
     (task,) = queue.take("bob", 1, now=NOON)
-    queue.label("bob", said(task), now=NOON)
+    keep(queue, "bob", said(task), now=NOON)
     store.add_annotations("w", [said(task, strategy="given", key="file")], annotator="ann", when=NOON)
     assert queue.undo("ann", now=NOON) is None
     assert len(list_rows(store)) == 2
@@ -300,7 +354,7 @@ def test_with_full_overlap_two_and_no_more_get_each_example(store: Store) -> Non
     queue = Queue(store, "w", overlap=100)
     for who in ("ann", "bob", "eve"):
         for task in queue.take(who, 4, now=NOON):
-            queue.label(who, said(task, who), now=NOON)
+            keep(queue, who, said(task, who), now=NOON)
     for who in ("ann", "bob", "eve", "flo"):
         queue.take(who, 8, now=NOON)
     people = Counter(row[1] for row in list_rows(store))
@@ -324,7 +378,7 @@ def test_the_pool_is_what_one_may_get_in_random_order(
 ) -> None:
     queue.take("bob", 1, now=NOON, order=[HASHES[RANDOM[0]]])
     (task,) = queue.take("ann", 1, now=NOON)
-    queue.label("ann", said(task), now=NOON)
+    keep(queue, "ann", said(task), now=NOON)
     expected = [(HASHES[name], {"text": name}) for name in RANDOM[2:]]
     assert queue.pool("ann", now=NOON) == expected
     monkeypatch.setattr(module, "POOL", 3)
@@ -337,7 +391,7 @@ def test_workflows_do_not_share_examples_leases_or_keys(store: Store) -> None:
     taken = [queue.take("ann", 8, now=NOON) for queue in queues]
     assert [len(tasks) for tasks in taken] == [8, 2]
     assert [
-        queue.label("ann", said(tasks[0], key="k"), now=NOON) for queue, tasks in zip(queues, taken, strict=True)
+        keep(queue, "ann", said(tasks[0], key="k"), now=NOON) for queue, tasks in zip(queues, taken, strict=True)
     ] == [1, 2]
     assert [queue.progress("ann", now=NOON).open for queue in queues] == [7, 1]
 
@@ -352,16 +406,15 @@ def test_a_store_that_is_not_there_has_nothing_to_label(tmp_path: Path) -> None:
 def test_progress_counts_what_counts(store: Store) -> None:
     queue, yesterday = Queue(store, "w", overlap=100), NOON - timedelta(hours=13)
     a, b, c, d, e = queue.take("ann", 5, now=yesterday, order=[HASHES[name] for name in "abcde"])
-    queue.label("ann", said(a, "ham"), now=yesterday)
+    keep(queue, "ann", said(a, "ham"), now=yesterday)
     for minutes, task in enumerate((b, c), start=0):
-        queue.label("ann", said(task, 1), now=NOON + timedelta(minutes=30 * minutes))
+        keep(queue, "ann", said(task, 1), now=NOON + timedelta(minutes=30 * minutes))
     queue.skip("ann", d.hash, key="d", now=NOON)
-    queue.label(
-        "ann", said(e, hash=hash_text("new"), record={"text": "new"}), shown=e.hash, now=NOON + timedelta(hours=1)
-    )
+    new = said(e, hash=hash_text("new"), record={"text": "new"})
+    keep(queue, "ann", new, shown=e.hash, now=NOON + timedelta(hours=1))
     for task, label in ((a, "ham"), (b, True), (c, 1.0), (d, "spam")):
-        queue.label("bob", said(task, label), now=NOON)
-    queue.label("bob", said(a, "spam", key="again"), now=NOON)
+        keep(queue, "bob", said(task, label), now=NOON)
+    keep(queue, "bob", said(a, "spam", key="again"), now=NOON)
     expected = Progress(
         open=3,  # f, g and h
         done=5,  # a, b, c, d and what e was edited into
@@ -377,7 +430,7 @@ def test_the_pace_is_of_the_last_twenty_labels(tmp_path: Path) -> None:
     store.add_examples("w", [{"text": n} for n in names], hashes=[*map(hash_text, names)], origin="file", when=NOON)
     queue, times = Queue(store, "w"), [NOON + SECOND * (number if number < 5 else 10 * number) for number in range(25)]
     for task, time in zip(queue.take("ann", 25, now=NOON), times, strict=True):
-        queue.label("ann", said(task), now=time)
+        keep(queue, "ann", said(task), now=time)
     assert queue.progress("ann", now=NOON).pace == pytest.approx(360)  # one in 10 s
     store.close()
 
@@ -452,23 +505,34 @@ DEATH = st.one_of(st.just(0), st.integers(1, 16))  # before which statement
 class Labelling(RuleBasedStateMachine):
     """Two people label, skip, edit, undo, retry, come late and come back, while processes die and the clock jumps."""
 
+    mortal = True  # where a row that was not committed leaves no gap in the ids, which the model counts
+
     @initialize(overlap=st.sampled_from([0, 0, 50, 100]))
     def begin(self, overlap: int) -> None:
-        self.folder, self.now, self.overlap = tempfile.TemporaryDirectory(), NOON, overlap
+        self.now, self.overlap, self.place = NOON, overlap, self.make_place()
         self.rows: list[Row] = []  # by their ids, which begin with 1
         self.leases: list[Lease] = []  # in the order in which one comes back to them
         self.shown: dict[str, list[Task]] = {"ann": [], "bob": []}  # all that were ever on a screen
         self.sent: list[tuple[Row, Annotation | None, str, int]] = []  # labels and skips, with the id that came back
+        self.undone: list[tuple[str, str, str]] = []  # who, key, and the example that came back
+        self.store = Store(self.place)
         self.restart()
         add(self.store, "abcdef")
 
+    def make_place(self) -> Path | str:
+        """Where the store is made."""
+        self.folder = tempfile.TemporaryDirectory()
+        return Path(self.folder.name) / "pinmill.sqlite"
+
     def teardown(self) -> None:
         self.store.close()
-        self.folder.cleanup()
+        if self.mortal:
+            self.folder.cleanup()
 
     @rule()
     def restart(self) -> None:
-        self.store = Store(Path(self.folder.name) / "pinmill.sqlite")
+        self.store.close()
+        self.store = Store(self.place)
         self.queue = Queue(self.store, "w", overlap=self.overlap)
 
     @rule(seconds=st.sampled_from([1, 600, 901]))
@@ -478,7 +542,7 @@ class Labelling(RuleBasedStateMachine):
     def attempt(self, death: int, act: Callable[[], Any]) -> tuple[bool, Any]:
         """Whether a process lived through what it did, and what it was told."""
         try:
-            with dying(self.store, death):
+            with dying(self.store, death * self.mortal):
                 return True, act()
         except Dead:
             self.restart()
@@ -551,7 +615,7 @@ class Labelling(RuleBasedStateMachine):
 
     def send(self, row: Row, given: Annotation | None, shown: str) -> int:
         if given:
-            return self.queue.label(row.who, given, shown=shown, now=self.now)
+            return keep(self.queue, row.who, given, shown=shown, now=self.now)
         return self.queue.skip(row.who, row.hash, key=row.key.partition(":")[2], now=self.now)
 
     def answer(self, row: Row, given: Annotation | None, shown: str, death: int) -> None:
@@ -567,17 +631,27 @@ class Labelling(RuleBasedStateMachine):
         assert id == 1 + [one.key for one in self.rows].index(row.key)
         self.sent.append((row, given, shown, id))
 
-    @rule(who=PEOPLE, death=DEATH)
-    def undo(self, who: str, death: int) -> None:
+    @precondition(lambda self: self.undone)
+    @rule(data=st.data())
+    def retry_undo(self, data: st.DataObject) -> None:
+        """The answer to an undo was not heard: it is sent again, whatever has happened since."""
+        who, key, hash = data.draw(st.sampled_from(self.undone))
+        assert self.queue.undo(who, key=key, now=self.now).hash == hash
+
+    @rule(who=PEOPLE, death=DEATH, keyed=st.booleans())
+    def undo(self, who: str, death: int, keyed: bool) -> None:
         last = [row for row in self.standing(who=who) if row.strategy != "given"][-1:]
-        lived, task = self.attempt(death, partial(self.queue.undo, who, now=self.now))
+        key = f"u{len(self.rows)}" if keyed else ""
+        lived, task = self.attempt(death, partial(self.queue.undo, who, key=key, now=self.now))
         if not lived or not last:
             assert task is None
             return
         both = last + [row for row in self.standing(who=who) if row.key == f"{last[0].key}:shown"]
-        for row in both:
+        for row in both[:-1]:
             self.retract(row, who)
+        self.retract(both[-1], who, key and f":undo:{who}:{key}")
         hash = both[-1].hash
+        self.undone += [(who, key, hash)] if keyed else []
         self.leases = [one for one in self.leases if (one.hash, one.who) != (hash, who)]
         expires = self.now + LEASE * (hash in NAMES and self.is_open(who, hash))  # an edited text is no example
         self.leases.insert(0, Lease(hash, who, task.key, last[0].strategy, expires))
@@ -585,10 +659,10 @@ class Labelling(RuleBasedStateMachine):
             assert vars(task) == self.tell(self.leases[0])
             self.shown[who].append(task)
 
-    def retract(self, row: Row, who: str) -> int:
+    def retract(self, row: Row, who: str, key: str = "") -> int:
         """Note that a row is taken back; its id."""
         id = 1 + self.rows.index(row)
-        self.rows.append(Row(who, row.hash, None, f":retract:{id}", row.strategy, id))
+        self.rows.append(Row(who, row.hash, None, key or f":retract:{id}", row.strategy, id))
         return id
 
     @precondition(lambda self: self.standing())
@@ -626,6 +700,16 @@ Labelling.TestCase.settings = settings(
     max_examples=EXAMPLES, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestLabelling = Labelling.TestCase
+
+
+def test_labelling_holds_on_postgresql(postgres: Callable[[], str]) -> None:
+    class There(Labelling):
+        mortal = False
+
+        def make_place(self) -> str:
+            return postgres()
+
+    run_state_machine_as_test(There, settings=settings(Labelling.TestCase.settings, max_examples=5))
 
 
 def test_what_was_said_to_be_saved_survives_kill_9_once(tmp_path: Path) -> None:

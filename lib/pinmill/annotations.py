@@ -135,8 +135,8 @@ def find_new_labels(rows: DataFrame, said: DataFrame, *, annotator: str) -> Data
 
 
 def list_records(frame: DataFrame) -> list[dict[str, Any]]:
-    """The rows as plain mappings: a missing value is None, a time is ISO 8601 text."""
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    """The rows as plain mappings: a missing or infinite value is None, a time is ISO 8601 text."""
+    rows = frame.astype(object).where(frame.notna() & ~frame.isin([np.inf, -np.inf]), None).to_dict("records")
     return [{str(n): v.isoformat() if hasattr(v, "isoformat") else v for n, v in row.items()} for row in rows]
 
 

@@ -38,8 +38,8 @@ UPLOAD_SECONDS = 330.0  # a service checks a model for at most 300
 class Client:
     """A service by its address and a token, by default from PINMILL_URL and PINMILL_TOKEN; for any thread.
 
-    Each method raises ClientError, whose kinds and words say what to do. What only reads, and labels, which have keys,
-    are asked again where that may help; what moves the champion or starts a run is never done twice.
+    Each method raises ClientError, whose kinds and words say what to do. What only reads, and what has a key
+    (labels, undo), is asked again where that may help; what moves the champion or starts a run is never done twice.
     """
 
     def __init__(self, url: str | None = None, token: str | None = None, *, timeout: float = 30.0) -> None:
@@ -179,7 +179,7 @@ class Client:
 
     def undo(self) -> dict[str, Any]:
         """Take back your last label or skip: {item, progress}; the item is leased to you again."""
-        return self._at.read("POST", "/queue/undo", {}, repeat=False)
+        return self._at.read("POST", "/queue/undo", {"key": uuid4().hex})
 
     # The model
 

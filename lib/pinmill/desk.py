@@ -11,12 +11,13 @@ from typing import Any
 import sqlalchemy as sql
 
 from pinmill.champion import read_champion
+from pinmill.errors import BoardError
 from pinmill.labels import FIELDS, HASH, check_fields, check_label, find_label, make_reader, read_label_set
 from pinmill.labels import read_prototype as read_inputs
 from pinmill.plan import read_values
 from pinmill.problem import Problem
 from pinmill.project import Project
-from pinmill.queue import Progress, Queue, Task, is_standing
+from pinmill.queue import Progress, Queue, Task, is_label, is_standing
 from pinmill.rows import RowError, check_rows
 from pinmill.store import ANNOTATIONS, CALLS, CHUNK, EXAMPLES, LEASES, Annotation, stamp
 
@@ -55,7 +56,8 @@ class Known:
 
     pins: tuple[str, ...]  # that it was read from
     labels: list[Any] | None  # None: amounts
-    read: Read | None  # None where nothing tells the input columns
+    inputs: tuple[str, ...]  # the input columns; none where nothing tells them
+    read: Read | None  # None without input columns
 
 
 def read_policy(project: Project, workflow: str) -> Policy:
@@ -83,22 +85,31 @@ class Desk:
     def __init__(self, project: Project, workflow: str, policy: Policy) -> None:
         self.project, self.store, self.workflow, self.policy = project, project.store, workflow, policy
         self.queue = Queue(self.store, workflow, strategy=policy.strategy, overlap=policy.overlap)
-        self._known, self._looked = Known((), [], None), NEVER
+        self._known, self._looked = Known((), [], (), None), NEVER
         self._sampled, self._last = NEVER, -1  # when calls were sampled, and up to which id; -1: not yet
 
     def know(self, now: datetime) -> Known:
-        """The labels and the reader of rows, as they were at most LOOK ago."""
+        """The labels and the reader of rows, as they were at most LOOK ago, or longer while the board is away."""
         if now - self._looked > LOOK:
-            board, name, policy = self.project.board, self.workflow, self.policy
-            champion = read_champion(board, name)
-            newest = [*board.versions(f"{name}-model")[-1:], *board.versions(f"{name}-data")[-1:]]
-            pins = (champion.record if champion else "", *newest)
-            if pins != self._known.pins:
-                labels = read_label_set(self.project, name, asdict(policy))
-                prototype = read_inputs(self.project, name, texts=policy.texts)
-                self._known = Known(pins, labels, make_reader(prototype, policy.extra) if prototype else None)
+            try:
+                self._known = self._look()
+            except BoardError:
+                if self._looked == NEVER:
+                    raise
             self._looked = now
         return self._known
+
+    def _look(self) -> Known:
+        """What the board says now."""
+        board, name, policy = self.project.board, self.workflow, self.policy
+        champion = read_champion(board, name)
+        newest = [*board.versions(f"{name}-model")[-1:], *board.versions(f"{name}-data")[-1:]]
+        pins = (champion.record if champion else "", *newest)
+        if pins == self._known.pins:
+            return self._known
+        labels = read_label_set(self.project, name, asdict(policy))
+        prototype = read_inputs(self.project, name, texts=policy.texts) or {}
+        return Known(pins, labels, tuple(prototype), make_reader(prototype, policy.extra) if prototype else None)
 
     def add_examples(self, rows: Sequence[Any], *, origin: str, now: datetime) -> tuple[int, int]:
         """Add inputs, texts or records; how many were new, and how many known. Problem (422) with all that is wrong."""
@@ -127,13 +138,17 @@ class Desk:
 
         An item is {id | text | record, label, seconds, note, key, strategy}. With `id`, of an example, `text` or
         `record` is the edited input. A repeated `key` is the same label: the old id and label come back; so does one's
-        own label of the same input that is the same. Labels of examples by `id` are kept one by one, others together.
+        own label that is the same, if nobody labelled that input since. By the `strategy` given the `id` can be of any
+        input that was labelled, and the label is one more vote on it.
         """
         known, asked = self.know(now), [item.get("id") for item in items if isinstance(item, dict)]
         ids = list({id for id in asked if isinstance(id, str) and HASH.fullmatch(id)})
         shown = dict(self._select([EXAMPLES.c.hash, EXAMPLES.c.record], EXAMPLES.c.hash, ids))
         mine = LEASES.c.annotator == annotator
         leased = dict(self._select([LEASES.c.hash, LEASES.c.strategy], LEASES.c.hash, ids, mine))
+        others, of = [id for id in ids if id not in shown], ANNOTATIONS.c
+        said = dict(self._select([of.hash, of.record], of.hash, others))
+        shown, leased = shown | said, leased | dict.fromkeys(said, "given")
         read = partial(read_item, known=known, shown=shown, leased=leased)
         given, errors = check_rows(items, read)
         said = self._find_said(annotator, given)
@@ -150,9 +165,9 @@ class Desk:
         about = {"key": key or secrets.token_hex(16), "note": note, "seconds": seconds}
         return self.queue.skip(annotator, hash, **about, now=now)
 
-    def undo(self, annotator: str, *, now: datetime) -> Task | None:
+    def undo(self, annotator: str, *, key: str = "", now: datetime) -> Task | None:
         """`Queue.undo`."""
-        return self.queue.undo(annotator, now=now)
+        return self.queue.undo(annotator, key=key, now=now)
 
     def progress(self, annotator: str, *, now: datetime) -> Progress:
         """`Queue.progress`."""
@@ -190,16 +205,22 @@ class Desk:
         return [row for chunk in chunks for row in self.store.read(query.where(column.in_(chunk)))]
 
     def _find_said(self, annotator: str, given: Sequence[tuple[Annotation, str]]) -> list[sql.Row | None]:
-        """What was said before of each: the row of its key, or one's own label of that input, if that is the same."""
+        """What was said before of each: the row of its key, or the last label of that input, if it is one's own, same.
+
+        A label that is not by the queue is not the same as one that is: it may settle what people disagree on.
+        """
         of, said = ANNOTATIONS.c, []
-        columns, mine = [of.id, of.hash, of.label, of.key], of.annotator == annotator
+        columns = [of.id, of.hash, of.label, of.key, of.annotator, of.strategy]
+        counts = is_standing(ANNOTATIONS) & (is_label(ANNOTATIONS) | (of.annotator == annotator))
         keyed = self._select(columns, of.key, list({f"{annotator}:{one.key}" for one, _ in given if one.key}))
-        rows = self._select(columns, of.hash, list({one.hash for one, _ in given}), mine, is_standing(ANNOTATIONS))
+        rows = self._select(columns, of.hash, list({one.hash for one, _ in given}), counts)
         by_key, last = {row.key: row for row in keyed}, {row.hash: row for row in sorted(rows, key=lambda row: row.id)}
         for one, shown in given:
-            keyed, own = by_key.get(f"{annotator}:{one.key}") if one.key else None, last.get(one.hash)
-            is_same = own is not None and shown in ("", one.hash) and find_label(one.label, [own.label]) is not None
-            said.append(keyed or (own if is_same else None))
+            keyed, row = by_key.get(f"{annotator}:{one.key}") if one.key else None, last.get(one.hash)
+            is_own = row is not None and row.annotator == annotator
+            is_meant = shown == one.hash or (not shown and is_own and one.strategy == row.strategy)
+            is_same = is_own and is_meant and find_label(one.label, [row.label]) is not None
+            said.append(keyed or (row if is_same else None))
         return said
 
     def _keep(
@@ -210,12 +231,8 @@ class Desk:
         made = [keys.setdefault((one.hash, json.dumps(one.label)), secrets.token_hex(16)) for one, _ in given]
         given = [(replace(one, key=one.key or key), shown) for (one, shown), key in zip(given, made, strict=True)]
         new = [pair for pair, row in zip(given, said, strict=True) if row is None]
-        sent = [one for one, shown in new if not shown]
-        stored = [replace(one, key=f"{annotator}:{one.key}") for one in sent]
-        ids = self.store.add_annotations(self.workflow, stored, annotator=annotator, when=now) if sent else []
-        found = dict(zip((one.key for one in sent), ids, strict=True))
-        found |= {one.key: self.queue.label(annotator, one, now=now, shown=shown) for one, shown in new if shown}
-        numbers = [row.id if row else found[one.key] for (one, _), row in zip(given, said, strict=True)]
+        ids = iter(self.queue.label(annotator, new, now=now) if new else ())
+        numbers = [row.id if row else next(ids) for row in said]
         labels = dict(self._select([ANNOTATIONS.c.id, ANNOTATIONS.c.label], ANNOTATIONS.c.id, [*{*numbers}]))
         return [{"id": id, "label": labels[id], "known": bool(row)} for id, row in zip(numbers, said, strict=True)]
 
@@ -225,7 +242,7 @@ def read_item(
 ) -> tuple[Annotation, str]:
     """What an item of `Desk.annotate` says, and the example that it is of, if any. RowError with all that is wrong.
 
-    `shown` are the records of the examples that can be meant, `leased` how those were chosen that were given out.
+    `shown` are the records of the inputs that can be meant, `leased` how those were chosen that were given out.
     """
     problems = check_fields(item, ITEM)
     if problems and not isinstance(item, dict):
@@ -242,17 +259,21 @@ def read_item(
     elif sent and not known.read:
         problems.append((sent[0], UNREADABLE))
     elif sent and sent[0] not in wrong:
+        row, own = item[sent[0]], record or {}
+        if isinstance(row, dict):  # further columns stay as they are
+            row = {name: value for name, value in row.items() if name in known.inputs or name not in own}
         try:
-            hash, edited = known.read(item[sent[0]])
-            record = {**(record or {}), **edited}
+            hash, edited = known.read(row)
+            record = {**own, **edited}
         except RowError as error:
             problems += [(field or sent[0], problem) for field, problem in error.problems]
     if problems:
         raise RowError(problems, ITEM)
-    chosen = leased.get(id) or item.get("strategy") or "given"
+    is_vote = "given" in (leased.get(id), item.get("strategy"))
+    chosen = "given" if is_vote else leased.get(id) or item.get("strategy") or "given"
     kept = label if known.labels is None else find_label(label, known.labels)
     about = {"seconds": item.get("seconds"), "note": item.get("note") or "", "key": item.get("key") or ""}
-    return Annotation(hash, record, kept, strategy=chosen, **about), id or ""
+    return Annotation(hash, record, kept, strategy=chosen, **about), "" if is_vote else id or ""
 
 
 def find_clashes(given: Sequence[tuple[Annotation, str]], said: Sequence[Any]) -> list[dict[str, Any]]:

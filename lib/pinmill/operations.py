@@ -60,6 +60,11 @@ SKIP = {
     "properties": {name: ANNOTATION["properties"][name] for name in ("key", "note", "seconds")},
     "additionalProperties": False,
 }
+UNDO = {
+    "type": "object",
+    "properties": {"key": ANNOTATION["properties"]["key"] | {"description": "Repeated, nothing more is taken back."}},
+    "additionalProperties": False,
+}
 TOLD = {
     "type": "object",
     "properties": {
@@ -137,7 +142,8 @@ OWN = (
            {"type": "array", "items": OBJECT}, role="modeller", options=("since",)),
     _label("GET", "/queue", "Examples to label", LEASED, TOLD, options=("n", "strategy", "annotator")),
     _label("POST", "/queue/undo", "Undo", "Takes back your last label or skip; its example is the next again.",
-           {"type": "object", "properties": {"item": {"anyOf": [TASK, {"type": "null"}]}, "progress": OBJECT}}),
+           {"type": "object", "properties": {"item": {"anyOf": [TASK, {"type": "null"}]}, "progress": OBJECT}},
+           takes=UNDO),
     _label("POST", "/queue/{id}/skip", "Skip", "You take no side on this example, and it comes to others.",
            {"type": "object", "properties": {"id": COUNT}}, takes=SKIP, status=201, problems=(*OF_BODY, 404)),
     _label("GET", "/data", "Query", SQL, ANSWER, role="modeller", options=("query",), problems=(403, 404, 422, 501)),

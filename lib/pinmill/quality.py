@@ -79,8 +79,7 @@ class Settling:
         self, item: Item, label: Any, *, record: Item | None = None, seconds: float | None = None, note: str = ""
     ) -> dict[str, Any]:
         """Keep the label of an item, or of the `record` that it was edited into: {id, label, known}."""
-        about = {"record": record or item["record"], "seconds": seconds, "note": note}
-        told = self._seat.label({**item, "id": None}, label, **about)  # by its record: it may be an edited text
+        told = self._seat.label(item, label, record=record, seconds=seconds, note=note)
         self._leave(item)
         return told
 

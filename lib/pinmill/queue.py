@@ -15,7 +15,19 @@ import sqlalchemy as sql
 
 from pinmill.agreement import EDITED, RECENT, find_pace, name_label
 from pinmill.errors import DataError
-from pinmill.store import ANNOTATIONS, EXAMPLES, LEASES, STRATEGIES, Annotation, Store, annotate, retract, stamp
+from pinmill.store import (
+    ANNOTATIONS,
+    CHUNK,
+    EXAMPLES,
+    LEASES,
+    STRATEGIES,
+    Annotation,
+    Store,
+    annotate,
+    find_ids,
+    retract,
+    stamp,
+)
 
 CHOICES = tuple(name for name in STRATEGIES if name != "given")  # how a queue can choose
 POOL = 2_000  # examples that a model is asked to rank at once
@@ -91,18 +103,20 @@ class Queue:
             self._lend(connection, annotator, tasks[len(held) :], created=stamp(now))
         return tasks
 
-    def label(self, annotator: str, annotation: Annotation, *, now: datetime, shown: str = "") -> int:
-        """Append a label and end the lease on its example; the label's id. A known key gives the old id, and no more.
+    def label(self, annotator: str, given: Sequence[tuple[Annotation, str]], *, now: datetime) -> list[int]:
+        """Append labels, all or none, and end the leases on their examples; the id of each. A known key: its old id.
 
-        `shown` is the example whose text was edited into the annotation's, if it was: that one is skipped.
+        Beside each stands the example that was shown, if one was: if its text was edited into the label's, it is
+        skipped.
         """
-        label = replace(annotation, key=f"{annotator}:{annotation.key}")
+        edited = [shown for one, shown in given if shown not in ("", one.hash)]
         with self._store.writing() as connection:
-            rows = [label]
-            if shown not in ("", label.hash):
-                about = {"label": None, "seconds": None, "note": EDITED, "key": f"{label.key}{SHOWN}"}
-                about |= {"hash": shown, "record": self._read_records(connection, [shown])[shown]}
-                rows = [replace(label, **about), label]
+            records, rows = self._read_records(connection, edited), []
+            for one, shown in given:
+                label = replace(one, key=f"{annotator}:{one.key}")
+                about = {"label": None, "seconds": None, "note": EDITED, "key": f"{label.key}{SHOWN}", "hash": shown}
+                skipped = [replace(label, **about, record=records[shown])] if shown not in ("", one.hash) else []
+                rows.append([*skipped, label])
             return self._append(connection, annotator, rows, now)
 
     def skip(
@@ -114,23 +128,28 @@ class Queue:
             strategy = connection.scalar(sql.select(LEASES.c.strategy).where(self._is_leased(annotator, [hash])))
             record = self._read_records(connection, [hash])[hash]
             row = Annotation(hash, record, None, strategy=strategy or "given", **about)
-            return self._append(connection, annotator, [row], now)
+            return self._append(connection, annotator, [[row]], now)[0]
 
-    def undo(self, annotator: str, *, now: datetime) -> Task | None:
+    def undo(self, annotator: str, *, key: str = "", now: datetime) -> Task | None:
         """Take back the last label or skip of `annotator` that came from the queue: its example, again; None: no such.
 
         What was edited comes back as it was shown. The example is the next that `take` gives, unless somebody else has
-        it by now: then its lease is over at once, and a label is kept like any late one.
+        it by now: then its lease is over at once, and a label is kept like any late one. A repeated `key` takes back
+        nothing more, and gives the same example.
         """
-        by, of = ANNOTATIONS.c.annotator == annotator, ANNOTATIONS.c
+        by, of, mark = ANNOTATIONS.c.annotator == annotator, ANNOTATIONS.c, f":undo:{annotator}:{key}" if key else ""
         with self._store.writing() as connection:
+            done = connection.execute(self._select_all(of.key == mark)).first() if key else None
+            if done:
+                return self._find_task(connection, annotator, done, now)
             last = self._select_rows(by, of.strategy != "given").order_by(of.id.desc()).limit(1)
             row = connection.execute(last).first()
             if row is None:
                 return None
             shown = connection.execute(self._select_rows(by, of.key == f"{row.key}{SHOWN}")).first()
-            for one in (row, shown) if shown else (row,):
-                retract(connection, one.id, annotator=annotator, when=now)
+            if shown:
+                retract(connection, row.id, annotator=annotator, when=now)
+            retract(connection, (shown or row).id, annotator=annotator, when=now, key=mark)
             hash, record = (shown or row).hash, (shown or row).record
             connection.execute(sql.delete(LEASES).where(self._is_leased(annotator, [hash])))
             is_open = connection.scalar(self._select_open(annotator, now).where(EXAMPLES.c.hash == hash))
@@ -198,10 +217,19 @@ class Queue:
         lent = (LEASES.c.workflow == self._workflow) & (LEASES.c.annotator == annotator)
         return lent if hashes is None else lent & LEASES.c.hash.in_(hashes)
 
+    def _select_all(self, *conditions: sql.ColumnElement[bool]) -> sql.Select:
+        """Rows of the workflow."""
+        return sql.select(ANNOTATIONS).where(ANNOTATIONS.c.workflow == self._workflow, *conditions)
+
     def _select_rows(self, *conditions: sql.ColumnElement[bool]) -> sql.Select:
         """The labels and skips of the workflow that were not taken back."""
-        of = ANNOTATIONS.c
-        return sql.select(ANNOTATIONS).where(of.workflow == self._workflow, is_standing(ANNOTATIONS), *conditions)
+        return self._select_all(is_standing(ANNOTATIONS), *conditions)
+
+    def _find_task(self, connection: sql.Connection, annotator: str, row: sql.Row, now: datetime) -> Task:
+        """The example of a row as it is leased to `annotator`; where it is not any more, with a lease that is over."""
+        lease = connection.execute(sql.select(LEASES).where(self._is_leased(annotator, [row.hash]))).first()
+        about = (lease.strategy, lease.key, lease.expires) if lease else (row.strategy, make_key(row.hash), stamp(now))
+        return Task(row.hash, row.record, *about)
 
     def _is_current(self, row: sql.FromClause) -> sql.ColumnElement[bool]:
         """Whether a row is what counts: of its annotator the last on its input that was not taken back."""
@@ -212,21 +240,31 @@ class Queue:
 
     def _read_records(self, connection: sql.Connection, hashes: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """The records of examples by hash; DataError if one is no example."""
-        of = EXAMPLES.c
-        chosen = (of.workflow == self._workflow) & of.hash.in_(hashes)
-        records = dict(connection.execute(sql.select(of.hash, of.record).where(chosen)).all())
+        of, records = EXAMPLES.c, {}
+        for place in range(0, len(hashes), CHUNK):
+            chosen = (of.workflow == self._workflow) & of.hash.in_(hashes[place : place + CHUNK])
+            records |= dict(connection.execute(sql.select(of.hash, of.record).where(chosen)).all())
         if unknown := {*hashes}.difference(records):
             raise DataError(f"{self._workflow} has no example {', '.join(sorted(unknown))}; take one from its queue")
         return records
 
-    def _append(self, connection: sql.Connection, annotator: str, rows: Sequence[Annotation], now: datetime) -> int:
-        """Append rows and end the leases on their examples; the last one's id. If its key is known, only its old id."""
-        of = ANNOTATIONS.c
-        known = sql.select(of.id).where(of.workflow == self._workflow, of.key == rows[-1].key)
-        if (old := connection.scalar(known)) is not None:
-            return old
-        connection.execute(sql.delete(LEASES).where(self._is_leased(annotator, [row.hash for row in rows])))
-        return annotate(connection, self._workflow, rows, annotator=annotator, when=now)[-1]
+    def _append(
+        self, connection: sql.Connection, annotator: str, answers: Sequence[Sequence[Annotation]], now: datetime
+    ) -> list[int]:
+        """Append answers, each of rows, and end the leases on their examples; the id of each one's last row.
+
+        Of an answer whose last row's key is known, or was in an earlier one, nothing is appended.
+        """
+        keys = [rows[-1].key for rows in answers]
+        first = dict(zip(reversed(keys), reversed(answers), strict=True))
+        ids = find_ids(connection, ANNOTATIONS.c.key, keys, workflow=self._workflow)
+        rows = [row for key in dict.fromkeys(keys) if key not in ids for row in first[key]]
+        held = connection.scalars(sql.select(LEASES.c.hash).where(self._is_leased(annotator)))
+        said = {row.hash for row in rows}.intersection(held)
+        connection.execute(sql.delete(LEASES).where(self._is_leased(annotator, said)))
+        new = annotate(connection, self._workflow, rows, annotator=annotator, when=now) if rows else []
+        ids |= zip((row.key for row in rows), new, strict=True)
+        return [ids[key] for key in keys]
 
     def _lend(self, connection: sql.Connection, annotator: str, tasks: Sequence[Task], *, created: str) -> None:
         about = {"workflow": self._workflow, "annotator": annotator, "created": created}

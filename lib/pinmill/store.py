@@ -259,12 +259,12 @@ def annotate(
     about = {"workflow": workflow, "annotator": annotator, "created": stamp(when), "retracts": None}
     rows = [{**plain(vars(annotation), "annotation"), **about} for annotation in annotations]
     _append(connection, ANNOTATIONS.c.key, rows)
-    ids = _find_ids(connection, ANNOTATIONS.c.key, rows)
+    ids = find_ids(connection, ANNOTATIONS.c.key, [row["key"] for row in rows], workflow=workflow)
     return [ids[annotation.key] for annotation in annotations]
 
 
-def retract(connection: sql.Connection, annotation: int, *, annotator: str, when: datetime) -> int:
-    """`Store.retract` within a transaction."""
+def retract(connection: sql.Connection, annotation: int, *, annotator: str, when: datetime, key: str = "") -> int:
+    """`Store.retract` within a transaction; `key`, which begins with a colon as no annotator's does, is the row's."""
     known = connection.scalar(sql.select(ANNOTATIONS.c.id).where(ANNOTATIONS.c.retracts == annotation))
     if known is not None:
         return known
@@ -273,10 +273,9 @@ def retract(connection: sql.Connection, annotation: int, *, annotator: str, when
     if row is None:
         raise StoreError(f"annotation {annotation} cannot be retracted: no label has that id")
     kept = {name: row[name] for name in ("workflow", "hash", "record", "strategy")}
-    about = {"annotator": annotator, "created": stamp(when), "retracts": annotation, "key": f":retract:{annotation}"}
-    rows = [{**kept, **about, "label": None, "seconds": None, "note": ""}]  # no annotator's key begins with a colon
-    _append(connection, ANNOTATIONS.c.key, rows)
-    return _find_ids(connection, ANNOTATIONS.c.key, rows)[about["key"]]
+    about = {"annotator": annotator, "created": stamp(when), "retracts": annotation}
+    about |= {"key": key or f":retract:{annotation}", "label": None, "seconds": None, "note": ""}
+    return connection.scalar(sql.insert(ANNOTATIONS).values(**kept, **about).returning(ANNOTATIONS.c.id))
 
 
 def _upgrade(connection: sql.Connection, version: int) -> None:
@@ -290,18 +289,18 @@ def _upgrade(connection: sql.Connection, version: int) -> None:
         connection.execute(sql.update(SCHEMA).values(version=len(UPGRADES) + 1))
 
 
-def _find_ids(connection: sql.Connection, column: sql.Column, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Ids, by their value in `column`, of those of the rows (of one workflow) that are in its table."""
-    of, found, values = column.table.c, {}, [row[column.name] for row in rows]
+def find_ids(connection: sql.Connection, column: sql.Column, values: Sequence[str], *, workflow: str) -> dict[str, int]:
+    """Ids, by their value in `column`, of the rows of a workflow in its table that have one of `values` there."""
+    of, found = column.table.c, {}
     for place in range(0, len(values), CHUNK):
-        chosen = column.in_(values[place : place + CHUNK]) & (of.workflow == rows[0]["workflow"])
+        chosen = column.in_(values[place : place + CHUNK]) & (of.workflow == workflow)
         found |= dict(connection.execute(sql.select(column, of.id).where(chosen)).all())
     return found
 
 
 def _append(connection: sql.Connection, column: sql.Column, rows: Sequence[Mapping[str, Any]]) -> int:
     """Append the rows (of one workflow) whose value in `column` is not there yet; how many these are."""
-    known = _find_ids(connection, column, rows)
+    known = find_ids(connection, column, [row[column.name] for row in rows], workflow=rows[0]["workflow"])
     new = {row[column.name]: row for row in rows if row[column.name] not in known}
     if new:
         connection.execute(sql.insert(column.table), list(new.values()))
