@@ -13,6 +13,7 @@ from pinmill.visit import is_local
 
 TRIES = 5  # of a request that got no answer, or that of a service which cannot answer now: about 6 s, a restart
 PAUSE = 0.5  # s before the second try, twice as long before each next one; up to half of it is left out by chance
+RESTART = 20.0  # s that a service is given which says when to ask again
 PATIENCE = 120.0  # s from the first to the last try, also where the service says how long to wait
 CONNECT = 10.0  # s to wait for a connection at most: a server that is there takes milliseconds
 LISTED = 5  # violations that a message tells; all are in `errors`
@@ -143,8 +144,9 @@ def find_pause(got: Outcome, count: int, spent: float, *, tries: int, repeat: bo
         is_safe, is_over = repeat or isinstance(got, NEVER_SENT), count >= tries
     else:
         after, status = got.headers.get("Retry-After", ""), got.status_code
-        is_safe = status == 429 or (status in AGAIN and (repeat or (status == 503 and after.isdecimal())))
-        is_over = count >= tries and (status != 429 or tries == 1)  # one's own rate is worth waiting for
+        is_undone = status == 429 or (status == 503 and after.isdecimal())
+        is_worth = status == 429 or (is_undone and spent < RESTART)  # waiting: one's own rate, or a restart
+        is_safe, is_over = is_undone or (status in AGAIN and repeat), count >= tries and (not is_worth or tries == 1)
         wait = int(after) + wait if after.isdecimal() else wait
     return wait if is_safe and not is_over and spent + wait <= PATIENCE else None
 
