@@ -38,6 +38,7 @@ AGAIN = "What an earlier run had begun was asked otherwise, or its model cannot 
 ORPHANED = 10.0  # s to wait for a kernel whose runner was killed: it notices within two
 GONE = 404  # what a service answers for a version that it has not
 FEW = 10  # rows that are shown of many
+MOST_COUNTED = 1_000_000  # rows whose predictions a figure shows, so that memory does not grow with the table
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Scored:
     version: str
     sha256: str  # of the input
     note: str  # why what an earlier run had begun was not taken up
-    predicted: "Series | None" = None  # `label` of each row that has one, of a regression `value`
+    predicted: "Series | None" = None  # `label`, of a regression `value`, of the first MOST_COUNTED rows that have one
     first: Items = field(default_factory=list)  # the first rows of the output
     problems: Items = field(default_factory=list)  # {row, error} of the first rows without a prediction; 0 is the first
 
@@ -219,7 +220,7 @@ def finish(scored: Scored, parts: Path, output: Path, schema: "pa.Schema", *, na
             wrong = [n for n, error in enumerate(errors) if error]
             problems += [{"row": rows + n, "error": errors[n]} for n in wrong[: FEW - len(problems)]]
             first = first or list_first(table)
-            predicted += table[name].drop_null().chunks
+            predicted += table[name].drop_null().chunks if rows < MOST_COUNTED else []
             rows, failed = rows + len(table), failed + len(wrong)
     assert rows == scored.rows, f"{scored.rows} rows went in, and {rows} came out"
     if rows and failed == rows:
