@@ -10,9 +10,11 @@ from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pandas
 import pytest
 from memory_seat import ask, talk
+from pinmill.adviser import Adviser
 from pinmill.board import Board
 from pinmill.client import Client
 from pinmill.errors import ClientError, DataError, ParameterError, UnreachableError
@@ -28,8 +30,6 @@ from pinmill.version import now_utc
 from pinmill.widget import GONE, Annotator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from conftest import Workplace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,6 +118,29 @@ def test_a_champion_that_is_damaged_stops_nobody(place) -> None:
     assert item["prediction"] is None
     seat.label(item, "spam")
     assert current(seat) == [(item["record"]["text"], "spam")]
+
+
+def test_a_champion_that_is_refused_is_read_once(place, monkeypatch) -> None:
+    (file,) = (place.root / "outputs/pins/tiny-model").rglob("*.skops")
+    file.write_bytes(b"\0" + file.read_bytes()[1:])
+    adviser, loads = Adviser(open_run(place)), []
+    load = adviser._service.load
+    monkeypatch.setattr(adviser._service, "load", lambda version: loads.append(version) or load(version))
+    monkeypatch.setattr("pinmill.adviser.FRESH", -1.0)
+    assert [adviser.read() for _ in range(3)] == [None] * 3
+    assert len(loads) == 1
+
+
+def test_an_order_that_no_model_can_give_is_not_sought_at_every_fetch(place, monkeypatch) -> None:
+    adviser, pools = Adviser(open_run(place)), []
+    monkeypatch.setattr("pinmill.adviser._share", lambda _, pool: [None for _ in pool])  # as a regression's
+
+    def rank(found: list) -> tuple[str, list[str]]:
+        return adviser.rank("uncertainty", lambda: pools.append(found) or found)
+
+    one = ("a" * 32, {"text": "win"})
+    assert [rank([]), rank([one]), rank([one]), rank([one])] == [("", [])] * 4
+    assert pools == [[], [one]]
 
 
 def test_a_new_champion_advises_who_already_sits(place, predict_here, monkeypatch) -> None:
@@ -421,13 +444,9 @@ def test_a_disagreement_that_is_passed_over_is_left_as_it_is(place) -> None:
     assert eve.undo() is None
 
 
-@pytest.fixture
-def client(place, serve) -> Iterator[Client]:
-    with Client(serve(workplace=place).url, "") as client:
-        yield client
-
-
-def test_a_seat_at_a_service_is_as_one_here(place, client) -> None:
+def test_a_seat_at_a_service_is_as_one_here_until_that_is_gone(place, serve) -> None:
+    server = serve(workplace=place)
+    client = Client(server.url, "")
     remote = RemoteSeat(client)
     local = LocalSeat(open_run(place), remote.annotator)
     for name in ("annotator", "role", "workflow", "labels", "text", "guideline"):
@@ -452,16 +471,24 @@ def test_a_seat_at_a_service_is_as_one_here(place, client) -> None:
     )
     with pytest.raises(ClientError, match="no label"):
         remote.label(second, "hamm")
+    server.stop()
+    assert remote.score({"text": "win a prize"}) is None
+    with pytest.raises(UnreachableError):
+        remote.take(1)
+    client.close()
 
 
-def test_a_service_that_is_gone_is_told_and_takes_no_score_along(place, serve) -> None:
-    server = serve(workplace=place)
-    with Client(server.url, "") as client:
-        remote = RemoteSeat(client)
-        server.stop()
-        with pytest.raises(UnreachableError):
-            remote.take(1)
-        assert remote.score({"text": "win a prize"}) is None
+def test_a_score_is_asked_for_once(monkeypatch) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.method, request.url.path, request.content, request.extensions["timeout"]["read"]))
+        return httpx.Response(503)
+
+    client, asked = Client("http://127.0.0.1:9", ""), []
+    told = {"annotator": "ada", "role": "admin", "workflow": "tiny", "labels": [], "text": "text", "guideline": ""}
+    monkeypatch.setattr(client, "queue", lambda *_: told)
+    client._at._http = httpx.Client(base_url="http://127.0.0.1:9", transport=httpx.MockTransport(answer))
+    assert RemoteSeat(client).score({"text": "win", "author": "eve"}) is None
+    assert asked == [("POST", "/prediction", b'{"text": "win"}', 2.0)]
 
 
 def test_a_service_that_wants_a_token_is_asked_with_it_once_somebody_has_signed_in(place, serve) -> None:

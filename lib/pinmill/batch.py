@@ -182,6 +182,7 @@ def tell_failures(table: DataFrame) -> DataFrame:
 
 def show_progress(done: int, total: int) -> None:
     """A bar for somebody who watches, on a terminal or in a notebook, of more than 5,000 rows."""
-    if total > SHOWN and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if total > SHOWN and (sys.stderr.isatty() or hasattr(shell, "kernel")):
         bar = "█" * (WIDTH * done // total)
         print(f"\r{bar:░<{WIDTH}} {done:,} of {total:,} rows", end="\n" * (done == total), file=sys.stderr, flush=True)

@@ -300,6 +300,8 @@ def find_ids(connection: sql.Connection, column: sql.Column, values: Sequence[st
 
 def _append(connection: sql.Connection, column: sql.Column, rows: Sequence[Mapping[str, Any]]) -> int:
     """Append the rows (of one workflow) whose value in `column` is not there yet; how many these are."""
+    if not rows:
+        return 0
     known = find_ids(connection, column, [row[column.name] for row in rows], workflow=rows[0]["workflow"])
     new = {row[column.name]: row for row in rows if row[column.name] not in known}
     if new:
