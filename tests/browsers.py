@@ -1,6 +1,7 @@
 """The two places where people label, as processes of their own: JupyterLab on a project, and the app."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -44,10 +45,16 @@ class Place:
 
 
 def find_port() -> int:
-    """A port that nothing listens on."""
+    """A port that nothing listens on now; Jupyter takes another if something does by then."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def find_url(pattern: str, log: Path) -> str:
+    """The address that a server says in its log; empty until then."""
+    found = re.search(pattern, log.read_text())
+    return found[0] if found else ""
 
 
 @contextmanager
@@ -80,8 +87,9 @@ def open_lab(workplace: "Workplace", folder: Path, **environ: str) -> Iterator[P
     command = [BIN / "jupyter", "lab", "--no-browser", "--allow-root", f"--ServerApp.port={port}", *CLOSED]
     command += [f"--ServerApp.root_dir={workplace.root}", f"--IdentityProvider.token={TOKEN}"]
     with _running(command, workplace, log, IPYTHONDIR=str(folder / "ipython"), **kept, **environ) as process:
-        base = f"http://127.0.0.1:{port}/lab"
-        wait_until(lambda: f"{base}?token" in log.read_text(), "JupyterLab", process=process)
+        base = wait_until(
+            lambda: find_url(r"http://127\.0\.0\.1:\d+/lab(?=\?token)", log), "JupyterLab", process=process
+        )
         yield Place(process, f"{base}/tree/notebooks/annotate.ipynb?token={TOKEN}", log)
 
 
