@@ -383,3 +383,12 @@ def test_by_default_no_call_becomes_an_example(desk: Desk) -> None:
     log_calls(desk.store, ("text d", 200))
     assert desk.sample_calls(now=NOON) == 0
     assert len(desk.store.read_examples("tiny")) == 3
+
+
+def test_agreement_is_told_of_ten_inputs_and_to_a_tenth_so_that_it_tells_no_others_label(desk: Desk) -> None:
+    told = []
+    for number in range(11):
+        for who, label in (("bob", "ham"), ("ann", "ham" if number else "spam")):
+            desk.annotate(who, [{"text": f"text {number}", "label": label}], now=NOON)
+        told.append(desk.progress("ann", now=NOON).agreement)
+    assert told == [None] * 9 + [0.9, 0.9]  # 9 of 10, and 10 of 11

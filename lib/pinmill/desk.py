@@ -22,6 +22,7 @@ from pinmill.rows import RowError, check_rows
 from pinmill.store import ANNOTATIONS, CALLS, CHUNK, EXAMPLES, LEASES, Annotation, stamp
 
 LOOK = timedelta(seconds=3)  # between two looks at who is champion, which takes milliseconds
+LEAST_COMPARED = 10  # inputs that others labelled too, of which agreement is told
 MINUTE, WEEK = timedelta(minutes=1), timedelta(days=7)  # between two samples of the calls; how far the first goes back
 NEVER = datetime.min.replace(tzinfo=UTC)
 SAID = ("labels", "strategy", "overlap", "guideline", "sample_calls", "label", "task")  # parameters of a policy
@@ -170,8 +171,9 @@ class Desk:
         return self.queue.undo(annotator, key=key, now=now)
 
     def progress(self, annotator: str, *, now: datetime) -> Progress:
-        """`Queue.progress`."""
-        return self.queue.progress(annotator, now=now)
+        """`Queue.progress`, whose agreement is told to a tenth, of enough inputs: else it would tell others' labels."""
+        told = self.queue.progress(annotator, now=now)
+        return replace(told, agreement=round(told.agreement, 1) if told.compared >= LEAST_COMPARED else None)
 
     def sample_calls(self, *, now: datetime) -> int:
         """Make a share of the logged inputs examples, a page of them, at most once a minute; how many were new."""

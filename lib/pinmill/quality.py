@@ -48,9 +48,9 @@ def tell_quality(said: DataFrame, *, now: datetime) -> Markdown:
             mixed.head(MOST)[[*MIXED]].rename(columns=MIXED),
             caption="Who says what where the other says something else",
         ),
-        table(
-            shown, caption=f"The first {len(shown)} of {len(apart):,} inputs on which people disagree", max_chars=220
-        ),
+        table(shown, caption=f"The first {len(shown)} of {len(apart):,} inputs on which people disagree", max_chars=220)
+        if len(shown)
+        else "",
     )
 
 

@@ -77,7 +77,7 @@ function describeProgress({ open, done, own, today, skipped, pace, agreement, co
   const told = [`${today} today`, `${own} in all`]
   if (skipped) told.push(`${skipped} skipped`)
   if (pace) told.push(`${Math.round(pace)} an hour`)
-  if (compared) told.push(`as others said: ${Math.round(agreement * compared)} of ${compared}`)
+  if (agreement != null) told.push(`${Math.round(100 * agreement)} % as others said, of ${compared}`)
   return [told.join(" · "), `${open.toLocaleString()} to go`, done / Math.max(1, done + open)]
 }
 
