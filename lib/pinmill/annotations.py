@@ -97,7 +97,9 @@ def read_examples(
     inputs = [*text, *(features or ([] if text else rest))]
     check_table(frame, text=text, features=inputs[len(text) :], label="")
     filled, empty = remove_empty(frame, inputs)
-    records = list_records(filled.drop(columns=label, errors="ignore"))
+    kept = filled.drop(columns=label, errors="ignore")
+    finite = {name: kept[name].where(~kept[name].isin([np.inf, -np.inf]), None) for name in kept if name not in inputs}
+    records = list_records(kept.assign(**finite))  # JSON has no infinity
     labels = filled[label].mask(is_missing(filled[label])) if label in filled else None
     rows = DataFrame({"hash": hash_inputs(filled, text=text, inputs=inputs), "record": records}, dtype=object)
     rows["label"] = Series(labels, rows.index, dtype=object)
@@ -135,8 +137,8 @@ def find_new_labels(rows: DataFrame, said: DataFrame, *, annotator: str) -> Data
 
 
 def list_records(frame: DataFrame) -> list[dict[str, Any]]:
-    """The rows as plain mappings: a missing or infinite value is None, a time is ISO 8601 text."""
-    rows = frame.astype(object).where(frame.notna() & ~frame.isin([np.inf, -np.inf]), None).to_dict("records")
+    """The rows as plain mappings: a missing value is None, a time is ISO 8601 text."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [{str(n): v.isoformat() if hasattr(v, "isoformat") else v for n, v in row.items()} for row in rows]
 
 
