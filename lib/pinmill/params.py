@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 
 from pinmill.errors import ParameterError, describe_problems, did_you_mean
 from pinmill.notebook import Declaration, Stage
@@ -24,6 +24,15 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     timeout: PositiveFloat | dict[str, PositiveFloat] = Field(
         3600.0, description="longest time for a stage, as a number or by stage [s]"
+    )
+    retries: int = Field(
+        2, ge=0, le=10, description="how often a stage that failed from outside is tried again, 0..10 times"
+    )
+    notify: tuple[str, ...] = Field(
+        (), strict=False, description="a list of apprise URLs that are told: [secret:MAIL_URL, 'json://host/path']"
+    )
+    retention: dict[Literal["runs", "logs", "calls"], PositiveInt] = Field(
+        {}, description="days that runs, logs and calls are kept: {runs: 180, logs: 30, calls: 365}"
     )
     notebooks: dict[str, str] = Field({}, description="another notebook for a stage: {train: notebooks/mine.ipynb}")
 
@@ -178,7 +187,8 @@ def check_run_settings(params: Params, stages: list[Stage]) -> tuple[RunSettings
     except ValidationError as error:
         found = {str(item["loc"][0]) if item["loc"] else "": item for item in error.errors()}
         return RunSettings(), [describe_run_problem(name, item, place) for name, item in found.items()]
-    named = [(name, stage) for name, value in settings if isinstance(value, dict) for stage in value]
+    of_stages = {name: getattr(settings, name) for name in ("timeout", "notebooks")}
+    named = [(name, stage) for name, value in of_stages.items() if isinstance(value, dict) for stage in value]
     return settings, [
         f"run.{name}: no stage {stage!r} ({place}).{did_you_mean(stage, names)}".rstrip(".")
         for name, stage in named
