@@ -97,6 +97,11 @@ class Workplace:
         found[0]["source"] = "".join(found[0]["source"]).replace(old, new)
         path.write_text(json.dumps(content))
 
+    def add_stage(self, stem: str, job: str, front: str, parameters: str, *code: str) -> None:
+        """Write a light notebook that is a stage of a job; `front` is more of its front matter."""
+        text = make_notebook(front, parameters, *code).replace("job: train", f"job: {job}")
+        (self.root / "notebooks" / f"{stem}.ipynb").write_text(text)
+
     def add_cell(self, source: str, *tags: str) -> None:
         """Append a code cell to the serving notebook."""
         path = self.root / "notebooks/serve.ipynb"

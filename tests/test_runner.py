@@ -270,6 +270,67 @@ def test_facts_of_a_pin_are_an_input_too(small_trained: Workplace) -> None:
     assert record["stages"][1]["why"] == ["input data"]
 
 
+# A job that reads the calls and its own former page
+
+MONITOR = """
+former = run.read_former("monitoring")
+before = run.board.read_json(former) if former else []
+run.write_json("monitoring", [*before, run.id])
+"""
+
+
+def add_monitor(place: Workplace, code: str = MONITOR) -> None:
+    front = "reads: [champion, calls]\n  writes: [monitoring]\n  page: monitoring"
+    place.add_stage("05-monitor", "monitor", front, "least: int = 1  # least number 1..9", code)
+
+
+def histories(place: Workplace) -> list[list[str]]:
+    """What each monitoring pin holds, oldest first."""
+    board = Board(place.root / "outputs/pins")
+    return [board.read_json(board.pin("small-monitoring", v)) for v in board.versions("small-monitoring")]
+
+
+def test_a_stage_that_reads_the_calls_always_runs_and_goes_on_from_its_former_pin(small_trained: Workplace) -> None:
+    add_monitor(small_trained)
+    runs = []
+    for why in ("it never ran before", "the calls go on, so they are read every time"):
+        small_trained.pinmill("run", "small", "--job", "monitor")
+        record = last_run(small_trained)
+        assert (record["status"], record["stages"][0]["why"], did(record)) == (
+            "succeeded",
+            [why],
+            {"05-monitor": "ran"},
+        )
+        runs.append(record["run"])
+    assert histories(small_trained) == [runs[:1], runs]
+    first, second = versions(small_trained, "monitoring")
+    board = Board(small_trained.root / "outputs/pins")
+    assert board.pin("small-monitoring", first).lineage["inputs"] == []
+    former = {"kind": "monitoring", "name": "small-monitoring", "version": first}
+    assert board.pin("small-monitoring", second).lineage["inputs"] == [
+        {**former, "sha256": board.pin("small-monitoring", first).sha256}
+    ]
+
+
+def test_what_was_written_by_hand_is_no_former_pin_and_a_damaged_one_is_passed_over(small_trained: Workplace) -> None:
+    add_monitor(small_trained)
+    runs = []
+    for _ in range(2):
+        small_trained.pinmill("run", "small", "--job", "monitor")
+        runs.append(last_run(small_trained)["run"])
+    lineage = {"run": "adhoc-20260102T030405Z-000006-00ff"}
+    board = Board(small_trained.root / "outputs/pins")
+    board.write_json("small-monitoring", ["by hand"], facts={}, lineage=lineage)
+    second = versions(small_trained, "monitoring")[1]
+    damaged = small_trained.root / "outputs/pins/small-monitoring" / second / "small-monitoring.json"
+    damaged.write_text("[]")
+    small_trained.pinmill("run", "small", "--job", "monitor")
+    record = last_run(small_trained)
+    assert board.read_json(board.pin("small-monitoring")) == [runs[0], record["run"]]
+    shown = (small_trained.root / record["stages"][0]["executed"]).read_text()
+    assert f"passed over: small-monitoring/{second}/{damaged.name} was changed" in shown
+
+
 # The champion
 
 

@@ -32,7 +32,7 @@ from pinmill.runs import (
     write_record,
 )
 from pinmill.secret import reveal, scrub
-from pinmill.session import INPUT, NO_PINS, OUTSIDE
+from pinmill.session import CALLS, INPUT, NO_PINS, OUTSIDE
 from pinmill.settle import DECISION, settle, stands
 from pinmill.version import now_utc
 
@@ -140,8 +140,9 @@ def find_pin(work: Work, kind: str, *, writer: Stage | None = None) -> dict[str,
 
 def read_outside(work: Work, stage: Stage) -> str | None:
     """How fresh the outside input is; empty text for a stage that has none, None when that cannot be told."""
+    always = not {INPUT, CALLS}.isdisjoint(stage.reads)
     if OUTSIDE not in stage.reads:
-        return None if INPUT in stage.reads else ""
+        return None if always else ""
     from pinmill.freshness import add_annotation, freshness
     from pinmill.source import check_source
 
@@ -149,7 +150,7 @@ def read_outside(work: Work, stage: Stage) -> str | None:
     source = reveal(values["source"], project.settings)
     check_source(source, root=project.root, address=values.get("address", ""))
     token = freshness(source, root=project.root, board=project.board, cache=project.outputs / "freshness.json")
-    return add_annotation(token, project, work.plan.workflow)
+    return None if always else add_annotation(token, project, work.plan.workflow)
 
 
 def find_reusable(work: Work, stage: Stage, parts: Mapping[str, Any]) -> tuple[StageRecord | None, list[str]]:
@@ -163,7 +164,8 @@ def find_reusable(work: Work, stage: Stage, parts: Mapping[str, Any]) -> tuple[S
     if stage.name in work.plan.forced:
         return None, ["forced", *changed]
     if parts["outside"] is None:
-        return None, ["nobody can tell whether the source changed, so it is read every time", *changed]
+        unsure = "nobody can tell whether the source changed, so it is read every time"
+        return None, ["the calls go on, so they are read every time" if CALLS in stage.reads else unsure, *changed]
     if changed:
         return None, changed
     for kind, pin in result.outputs.items():

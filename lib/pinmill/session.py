@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from pinmill.notebook import Stage, read_stage
 from pinmill.params import check_params, convert, fill_variables
 from pinmill.plan import load_workflow, read_notebooks
 from pinmill.project import Project, open_project
-from pinmill.runs import make_run_id
+from pinmill.runs import UPLOAD, make_run_id
 from pinmill.secret import find_secrets, hidden_values, reveal, scrub
 from pinmill.version import now_utc
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 OUTSIDE = "source"  # in a stage's `reads`: what lies outside the board
 INPUT = "input"  # in a stage's `reads`: a table to be scored; such a stage always runs
 CHAMPION = "champion"  # in a stage's `reads`: the champion at the time, if there is one
-NO_PINS = (OUTSIDE, INPUT, CHAMPION)
+CALLS = "calls"  # in a stage's `reads`: what the store holds of a service's calls; such a stage always runs
+NO_PINS = (OUTSIDE, INPUT, CHAMPION, CALLS)
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,24 @@ class Run:
             return self.board.pin(given[0]["name"], given[0]["version"]) if given else None
         except PinNotFoundError:
             return None
+
+    def read_former(self, kind: str) -> Pin | None:
+        """The newest pin of a kind that this stage writes, as a scheduled run before this one left it; None for none.
+
+        Recorded as an input of what is written. A damaged version is warned of and passed over: a history that is a
+        version shorter can be filled again from what it was made of, and a page that does not come tells nobody.
+        """
+        name = self._name(kind)
+        for version in reversed(self.board.versions(name)):
+            if problems := self.board.verify(name, version):
+                warnings.warn(f"passed over: {'; '.join(problems)}", stacklevel=2)
+                continue
+            pin = self.board.pin(name, version)
+            author = str(pin.lineage.get("run", ""))
+            if author != self.id and not author.startswith(("adhoc", UPLOAD)):
+                self.outside.append({"kind": kind, "name": name, "version": version, "sha256": pin.sha256})
+                return pin
+        return None
 
     def read_source(self, source: str, *, query: str = "", sha256: str = "", address: str = "") -> "Raw":
         """The raw table from outside, with secrets filled in; recorded as an input of what is written."""
