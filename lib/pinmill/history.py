@@ -1,0 +1,104 @@
+"""What monitoring found in each period, kept as the pin W-monitoring: one long table, merged with what is found now."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pandas
+from pandas import DataFrame
+
+from pinmill.errors import DataError, describe_problems
+from pinmill.periods import Period
+
+KEY = ["period", "subject", "column", "metric"]
+NUMBERS = ["value", "low", "high", "p"]
+TEXTS = [*KEY, "end", "status", "model"]
+COLUMNS = ["period", "end", "subject", "column", "metric", "value", "low", "high", "n", "p", "status", "model"]
+DRIFT = ("input", "prediction")  # subjects of drift
+EMPTY = {**dict.fromkeys(TEXTS, ""), **dict.fromkeys(NUMBERS, math.nan), "n": 0, "status": "ok"}
+
+
+def make_history(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
+    """The table of `rows`, which the functions below make; what a row has not is empty, NaN or 0."""
+    return _set_types(DataFrame([{**EMPTY, **row} for row in rows], columns=COLUMNS))
+
+
+def traffic_rows(period: Period, traffic: Mapping[str, Any], *, now: datetime) -> list[dict[str, Any]]:
+    """The rows of what `read_traffic` told, and of whether the period was complete (1.0) or running (0.0) by `now`."""
+    requests, rows = traffic["requests"], traffic["rows"]
+    error_share = traffic["errors"] / requests if requests else math.nan
+    values = {name: (traffic[name], requests) for name in ("requests", "rows", "errors")}
+    values |= {"error_share": (error_share, requests), "cached": (traffic["cached"], rows)}
+    values |= {name: (traffic[name], requests) for name in ("p50_ms", "p95_ms", "p99_ms")}
+    values |= {"complete": (float(now >= period.end), requests)}
+    found = [{"metric": name, "value": value, "n": n} for name, (value, n) in values.items()]
+    return period_rows(period, "traffic", found, model=[each["version"] for each in traffic["versions"]])
+
+
+def period_rows(
+    period: Period, subject: str, found: Iterable[Mapping[str, Any]], *, model: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What was `found` of a subject (traffic, score, input, prediction) in a period; `model` are the versions in it."""
+    about = {
+        "period": period.name,
+        "end": f"{period.end:%Y-%m-%d}",
+        "subject": subject,
+        "model": ", ".join(sorted(model)),
+    }
+    return [{**about, **each} for each in found]
+
+
+def merge_history(before: DataFrame | None, now: DataFrame) -> DataFrame:
+    """One row for each period, subject, column and metric, sorted: what is found `now` replaces what was `before`.
+
+    All rows of a period and subject are replaced together; those that `now` has nothing of stay. So does the whole of a
+    period that has fewer requests or rows now than before: its calls were removed since. Raises DataError for a table
+    that is no such history.
+    """
+    new = _check(now, "what was found now")
+    old = new[:0] if before is None else _check(before, "the history")
+    new = new[~new["period"].isin(_find_removed(old, new))]
+    replaced = pandas.MultiIndex.from_frame(old[KEY[:2]]).isin(pandas.MultiIndex.from_frame(new[KEY[:2]]))
+    merged = pandas.concat([old[~replaced], new]).drop_duplicates(KEY, keep="last")
+    return merged.sort_values(KEY, ignore_index=True)
+
+
+def _find_removed(old: DataFrame, new: DataFrame) -> list[str]:
+    """The periods that have less traffic in `new` than in `old`."""
+    counts = [
+        each[(each["subject"] == "traffic") & each["metric"].isin(["requests", "rows"])]
+        .drop_duplicates(KEY, keep="last")
+        .set_index(["period", "metric"])["value"]
+        for each in (old, new)
+    ]
+    fewer = counts[1] < counts[0].reindex(counts[1].index)
+    return [*fewer.index[fewer].get_level_values("period").unique()]
+
+
+def needs_drift(before: DataFrame | None, period: Period, now: datetime) -> bool:
+    """Whether drift in a period is to be computed: not if it was, when the period was complete already."""
+    if before is None or now < period.end:
+        return True
+    rows = _check(before, "the history").query("period == @period.name")
+    was_complete = (rows["metric"] == "complete") & (rows["value"] == 1)
+    return not (was_complete.any() and rows["subject"].isin(DRIFT).any())
+
+
+def _check(table: DataFrame, name: str) -> DataFrame:
+    """The columns of a history, typed. Raises DataError with all that is wrong."""
+    problems = [f"column {column!r} is missing" for column in COLUMNS if column not in table]
+    if not problems:
+        numbers = table[[*NUMBERS, "n"]].apply(pandas.to_numeric, errors="coerce")
+        wrong = numbers.isna() & table[[*NUMBERS, "n"]].notna()
+        problems = [f"column {column!r} holds what is no number" for column in wrong if wrong[column].any()]
+        problems += [f"column {column!r} has missing values" for column in [*KEY, "n"] if table[column].isna().any()]
+    if problems:
+        step = "Restore an earlier version of the pin, or remove it: the history then begins anew"
+        raise DataError(f"{describe_problems(name, problems)}. {step}")
+    return _set_types(table[COLUMNS])
+
+
+def _set_types(table: DataFrame) -> DataFrame:
+    """A history with the types that it also has when it comes back from its pin."""
+    return table.astype({**dict.fromkeys(TEXTS, "str"), **dict.fromkeys(NUMBERS, float), "n": "int64"})
