@@ -106,7 +106,7 @@ def open_remote(run: "Run", url: str, version: str = "") -> Predictor:
             try:
                 found = dict(zip(sent, predict([rows[n] for n in sent], pinned), strict=True))
             except WrongColumnsError as error:
-                told = [each for each in error.errors if each.get("field") and "row" in each]
+                told = [each for each in error.errors if each.get("field") and each.get("row") in range(len(sent))]
                 found = {sent[each["row"]]: {"error": f"{each['field']} {each['problem']}"} for each in told}
                 if not found:
                     raise
