@@ -178,8 +178,8 @@ def list_outputs(outputs: Sequence[Any]) -> "DataFrame":
 
 
 def _sample(store: Store, column: sql.Column, chosen: sql.ColumnElement[bool], n: int, *, most: int) -> list[Any]:
-    """The values of `column` in at most `most` of the `n` chosen calls."""
+    """The values of `column` in at most `most` of the `n` chosen calls, in the order in which they came."""
     mixed = CALLS.c.id % SPREAD * STEP % SPREAD
     bound = min(SPREAD, -(-SPREAD * most // max(n, 1)))
-    query = sql.select(column).where(chosen, mixed < bound).order_by(mixed, CALLS.c.id).limit(most)
-    return [value for (value,) in store.read(query)]
+    query = sql.select(CALLS.c.id, column).where(chosen, mixed < bound).order_by(mixed, CALLS.c.id).limit(most)
+    return [value for _, value in sorted(store.read(query), key=lambda row: row.id)]
