@@ -205,13 +205,23 @@ def describe_run_problem(name: str, item: Mapping[str, Any], place: str) -> str:
     return f"{f'run.{name}'.rstrip('.')}: {item['input']!r} is not {meaning} ({place})"
 
 
+def find_unset(name: str, value: Any, place: str, settings: Mapping[str, str]) -> list[str]:
+    """What is wrong with the secrets that a parameter's value refers to."""
+    unset = sorted(secret for secret in find_secrets(value) if not settings.get(secret))
+    return [f"{name}: the secret {secret!r} is not set ({place}); set it or .env" for secret in unset]
+
+
 def check_params(
-    params: Params, stages: list[Stage], settings: Mapping[str, str]
+    params: Params, stages: list[Stage], settings: Mapping[str, str], *, tells: bool = False
 ) -> tuple[dict[str, Any], RunSettings]:
-    """Every declared parameter's value, and the runner's settings. Raises ParameterError with all that is wrong."""
+    """Every declared parameter's value, and the runner's settings. Raises ParameterError with all that is wrong.
+
+    Only where people are told of what happens (`tells`) must the secrets of `run: notify` be set.
+    """
     declared = find_declarations(stages)
     run, problems = check_run_settings(params, stages)
     problems = [*params.problems, *problems]
+    problems += find_unset("run.notify", run.notify, params.place("run"), settings) if tells else []
     values = {name: declaration.default for name, declaration in declared.items()}
     for name, value in params.values.items():
         if name == "run":
@@ -223,8 +233,7 @@ def check_params(
         values[name] = convert(value, declared[name])
         if problem := check_value(values[name], declared[name]):
             problems.append(f"{name}: {problem} ({params.place(name)})")
-        unset = sorted(secret for secret in find_secrets(value) if not settings.get(secret))
-        problems += [f"{name}: the secret {s!r} is not set ({params.place(name)}); set it or .env" for s in unset]
+        problems += find_unset(name, value, params.place(name), settings)
     if problems:
         raise ParameterError(describe_problems(params.where, problems))
     return values, run
