@@ -82,7 +82,7 @@ def make_plan(
     """
     params = override(load_workflow(project, workflow), assignments)
     every = read_notebooks(project, params)
-    values, settings = check_params(params, every, project.settings)
+    values, settings = check_params(params, every, project.settings, tells=True)
     stages = order_stages(every, job)
     if any("source" in stage.reads for stage in stages) and not values.get("source"):
         expected = "a path, an address, a SQL URL, pin:NAME …"

@@ -197,8 +197,11 @@ class Work:
 
     @cached_property
     def hidden(self) -> list[str]:
-        """Secret values of this workflow, which must not be shown."""
-        return hidden_values(find_secrets(dict(self.plan.values)), self.project.settings)
+        """Secret values of this workflow and of the addresses that it tells, which must not be shown."""
+        from pinmill.notify import find_urls, hide_urls
+
+        secrets = hidden_values(find_secrets(dict(self.plan.values)), self.project.settings)
+        return sorted({*secrets, *hide_urls(find_urls(self.project, self.plan.settings))}, key=len, reverse=True)
 
     @property
     def folder(self) -> Path:
