@@ -24,12 +24,13 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from pinmill.errors import StageError
+from pinmill.errors import StageError, StageOutsideError
 from pinmill.kernel import Kernel
 
 ENGINE = "pinmill"
 BOOT_SECONDS = 120  # a kernel that imports much, on a busy machine
 DEAD = "the kernel died: killed by the system (out of memory?) or by a signal"
+OUTSIDE = "__import__('pinmill.outage').outage.is_outage(__import__('sys').last_value)"  # set by every traceback
 FILES = "{n: str(getattr(m, '__dict__', {}).get('__file__')) for n, m in list(__import__('sys').modules.items())}"
 
 
@@ -43,6 +44,7 @@ class Execution:
     hide: Callable[[Any], Any]  # takes secrets out of text, lists and mappings
     tick: Callable[[int, int], None]  # told (cells done, cells in all)
     files: dict[str, str] = field(default_factory=dict)  # of the modules that the kernel had imported at its end
+    is_outage: bool = False  # whether a cell raised what came from outside
 
 
 class Client(PapermillNotebookClient):
@@ -94,8 +96,11 @@ class Client(PapermillNotebookClient):
         try:
             message = self.kc.execute(cell.source, stop_on_error=not may_fail)
             reply = self.collect(message, lambda found: self.process_message(found, cell, index))["content"]
-            failed = reply["status"] == "error" and not may_fail
-            return CellExecutionError.from_cell_and_msg(cell, reply) if failed else None
+            if reply["status"] != "error" or may_fail:
+                return None
+            with suppress(KeyError, DeadKernelError, TimeoutError):  # one that cannot answer any more
+                self.execution.is_outage = self.ask(OUTSIDE)
+            return CellExecutionError.from_cell_and_msg(cell, reply)
         except (DeadKernelError, TimeoutError) as error:
             cell.outputs.append(new_output("error", ename=type(error).__name__, evalue=str(error), traceback=[]))
             return error
@@ -158,7 +163,10 @@ class Engine(NBClientEngine):
 
 
 def run_notebook(source: Path, target: Path, *, parameters: dict[str, Any], cwd: Path, execution: Execution) -> None:
-    """Run a notebook and write it, executed as far as it came, to `target`. Raises StageError that names the cell."""
+    """Run a notebook and write it, executed as far as it came, to `target`.
+
+    Raises StageError that names the cell, StageOutsideError where that cell raised what came from outside.
+    """
     logging.getLogger("papermill").setLevel(logging.ERROR)
     papermill_engines.register(ENGINE, Engine)
     try:
@@ -176,7 +184,8 @@ def run_notebook(source: Path, target: Path, *, parameters: dict[str, Any], cwd:
         )
     except PapermillExecutionError as error:
         place = f"cell {error.cell_index + 1}"
-        raise StageError(f"{place}: {error.ename}: {error.evalue}\n{quote(error.source)}") from None
+        kind = StageOutsideError if execution.is_outage else StageError
+        raise kind(f"{place}: {error.ename}: {error.evalue}\n{quote(error.source)}") from None
     except (DeadKernelError, RuntimeError) as error:  # before its first cell, or after its last
         raise StageError(f"{DEAD} ({error})") from None
     if (index := find_unfinished(notebook)) is not None:

@@ -4,7 +4,9 @@ PinmillError                    exit code 4 unless it says otherwise
 ├── ProjectError                no project here, or a notebook or setting of it is malformed (2)
 ├── ParameterError              ValueError: unknown, misspelt, wrongly typed or out of range (2)
 ├── SecretError                 a `secret:NAME` whose value is not set (2)
+├── OutsideError                second parent: it does not answer, is too busy or locked, so that later it may work
 ├── SourceError                 the outside input cannot be read, or is not the one that was promised
+│   ├── SourceBusyError         OutsideError
 │   └── SourceNotFoundError     FileNotFoundError
 ├── DataError                   ValueError: a table breaks its contract
 ├── BoardError                  a board cannot do what was asked
@@ -12,6 +14,7 @@ PinmillError                    exit code 4 unless it says otherwise
 │   ├── PinNameError            ValueError: a name outside `^[a-z0-9][a-z0-9_-]{0,63}$` (2)
 │   └── IntegrityError          bytes differ from their recorded SHA-256 (1)
 ├── StoreError                  the store cannot be read or written
+│   └── StoreBusyError          OutsideError
 ├── ModelError                  a model cannot be saved or loaded
 │   └── UntrustedTypeError      a model file names a type outside the allow-list
 ├── ChampionError               the champion cannot be moved like this (2)
@@ -19,13 +22,15 @@ PinmillError                    exit code 4 unless it says otherwise
 ├── RunError                    a run could not start or finish
 │   ├── LockedError             the lock of this workflow and job is held (75)
 │   └── StageError              a cell raised, hung, or lost its kernel
+│       └── StageOutsideError   OutsideError: what the cell raised came from outside
 ├── ReportError                 a page could not be rendered
+├── BackupError                 a backup cannot be made, read, or restored here
 └── ClientError                 a service did not do what a client asked; has `status` and `errors`
     ├── NotAllowedError         PermissionError: no token, or one whose role is too small
     ├── WrongColumnsError       DataError: rows do not fit, all of them named
-    ├── BusyError               too many requests, no model ready, or something else at work: later
+    ├── BusyError               OutsideError: too many requests, no model ready, or something else at work: later
     ├── ModelChangedError       the model that was asked first is gone
-    └── UnreachableError        ConnectionError: nobody answers at this address
+    └── UnreachableError        OutsideError, ConnectionError: nobody answers at this address
 """
 
 import difflib
@@ -51,7 +56,15 @@ class SecretError(PinmillError):
     exit_code = 2
 
 
+class OutsideError(PinmillError):
+    pass
+
+
 class SourceError(PinmillError):
+    pass
+
+
+class SourceBusyError(SourceError, OutsideError):
     pass
 
 
@@ -83,6 +96,10 @@ class StoreError(PinmillError):
     pass
 
 
+class StoreBusyError(StoreError, OutsideError):
+    pass
+
+
 class ModelError(PinmillError):
     pass
 
@@ -111,7 +128,15 @@ class StageError(RunError):
     pass
 
 
+class StageOutsideError(StageError, OutsideError):
+    pass
+
+
 class ReportError(PinmillError):
+    pass
+
+
+class BackupError(PinmillError):
     pass
 
 
@@ -131,7 +156,7 @@ class WrongColumnsError(ClientError, DataError):
     pass
 
 
-class BusyError(ClientError):
+class BusyError(ClientError, OutsideError):
     pass
 
 
@@ -139,7 +164,7 @@ class ModelChangedError(ClientError):
     pass
 
 
-class UnreachableError(ClientError, ConnectionError):
+class UnreachableError(ClientError, OutsideError, ConnectionError):
     pass
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ from pinmill.errors import LockedError, PinmillError, PinNotFoundError, StageErr
 from pinmill.lineage import hash_file
 from pinmill.lock import hold_lock
 from pinmill.notebook import Stage
+from pinmill.notify import tell_people
+from pinmill.outage import is_outage
 from pinmill.plan import Plan
 from pinmill.progress import LineProgress
 from pinmill.project import Project
@@ -37,6 +39,9 @@ from pinmill.settle import DECISION, settle, stands
 from pinmill.version import now_utc
 
 KEPT = "\nThe executed notebook is kept: "
+FIRST_PAUSE = 5.0  # s before what failed from outside is tried again: a restart, a lock that is held for a moment
+LONGER = 5  # times as long each next time: with two tries half a minute, with four a quarter of an hour
+LONGEST_PAUSE = 300.0  # s: an outage of hours is found to be over soon enough
 
 
 def run_job(project: Project, plan: Plan, progress: LineProgress, *, explain: bool = False, run: str = "") -> RunRecord:
@@ -60,6 +65,7 @@ def run_job(project: Project, plan: Plan, progress: LineProgress, *, explain: bo
         write_record(folder, record)
         return record
     tell_index(work)
+    tell_people(work)
     return record
 
 
@@ -81,11 +87,11 @@ def tell_index(work: Work) -> None:
 def finish(work: Work) -> RunRecord:
     """Run the stages, settle the champion, and write the final record."""
     try:
-        champion = read_champion(work.project.board, work.plan.workflow)
+        champion = persist(work, "the board", lambda: read_champion(work.project.board, work.plan.workflow))
         before = champion.version if champion else ""
         work.record = replace(work.record, champion_before=before, champion_after=before)
         for number, stage in enumerate(work.plan.stages, start=1):
-            take_stage(work, stage, number)
+            persist(work, stage.stem, partial(take_stage, work, stage, number))
         settle(work)
     except PinmillError as error:
         work.give_up("failed", str(error))
@@ -101,6 +107,25 @@ def finish(work: Work) -> RunRecord:
         for kernel in work.ahead.values():
             kernel.stop()
     return work.record
+
+
+def persist(work: Work, what: str, do: Callable[[], Any]) -> Any:
+    """What `do` returns, tried again after a pause when it fails from outside, as often as the settings say."""
+    retries = work.plan.settings.retries
+    for number in range(1, retries + 1):
+        try:
+            return do()
+        except Exception as error:  # each file system and database has errors of its own
+            if not is_outage(error):
+                raise
+            said = f"{str(error) or type(error).__name__}".partition("\n")[0].removeprefix(f"{what}, ")
+        pause = min(FIRST_PAUSE * LONGER ** (number - 1), LONGEST_PAUSE)
+        said = scrub(f"{what} failed from outside: {said}", work.hidden)
+        said += f"; it is tried again in {pause:g} s ({number} of {retries})"
+        work.save(replace(work.record, warnings=(*work.record.warnings, said)))
+        work.progress.say(said)
+        time.sleep(pause)  # a signal ends it at once
+    return do()
 
 
 def take_stage(work: Work, stage: Stage, number: int) -> None:
@@ -241,7 +266,7 @@ def run_kernel(work: Work, stage: Stage, target: Path, inputs: Mapping[str, Any]
         run_notebook(stage.path, target, parameters=parameters, cwd=work.project.root, execution=execution)
     except StageError as error:
         kept = work.project.relative(target)
-        raise StageError(f"{stage.stem}, {error}{KEPT}{kept}") from None
+        raise type(error)(f"{stage.stem}, {error}{KEPT}{kept}") from None
     finally:
         work.ahead.pop(stage.name).stop()
     return execution.files

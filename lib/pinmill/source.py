@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from pinmill.board import Board, Pin
-from pinmill.errors import SourceError, SourceNotFoundError
+from pinmill.errors import SourceBusyError, SourceError, SourceNotFoundError
+from pinmill.outage import LATER, is_outage
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -62,7 +63,8 @@ def read_source(
     """The table at `source`; relative paths start at `root`.
 
     A given `sha256` is compared before anything is parsed. `address` is where people can get the file, for the error.
-    Raises SourceNotFoundError if it is not there, SourceError if it cannot be read or is not the one promised.
+    Raises SourceNotFoundError if it is not there, SourceBusyError if it may be read later, and SourceError if it
+    cannot be read or is not the one promised.
     """
     import pandas
 
@@ -176,8 +178,11 @@ def _download(url: str) -> bytes:
         with httpx.stream("GET", url, headers=HEADERS, follow_redirects=True, timeout=TIMEOUT) as response:
             if not response.is_success:
                 answer = f"HTTP {response.status_code} {response.reason_phrase}"
+                is_late = response.status_code in LATER or response.is_server_error
                 kind = SourceNotFoundError if response.status_code in (404, 410) else SourceError
-                raise kind(f"{hide_secrets(url)} answers {answer}. Check the address and access, or try later")
+                raise (SourceBusyError if is_late else kind)(
+                    f"{hide_secrets(url)} answers {answer}. Check the address and access, or try later"
+                )
             return b"".join(response.iter_raw() if urlsplit(url).path.endswith(".gz") else response.iter_bytes())
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _unreadable(url, error) from None
@@ -190,4 +195,5 @@ def _unreadable(source: str, error: BaseException) -> SourceError:
     for secret in [source, *re.split("[?#&=]", source)[1:], *(re.split("[:/@]", user[1]) if user else [])]:
         for written in (secret, unquote(secret)):
             reason = reason.replace(written, "***") if len(written) > 2 else reason
-    return SourceError(f"{hide_secrets(source)} cannot be read: {reason}. Check the address, the network and access")
+    kind = SourceBusyError if is_outage(error) else SourceError
+    return kind(f"{hide_secrets(source)} cannot be read: {reason}. Check the address, the network and access")

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sql
 
-from pinmill.errors import DataError, StoreError
+from pinmill.errors import DataError, StoreBusyError, StoreError
+from pinmill.outage import is_outage
 from pinmill.pin import plain
 from pinmill.secret import hidden_values, scrub
 from pinmill.source import hide_secrets
@@ -158,6 +159,14 @@ class Store:
                 _upgrade(connection, self._version(connection))
                 yield connection
 
+    @contextmanager
+    def reading(self) -> Iterator[sql.Connection]:
+        """A connection to the tables, of the newest version, whose queries in PostgreSQL all see one moment."""
+        self.read(sql.select(SCHEMA))  # which upgrades what an older Pinmill has written
+        with self._telling("read"), self._engine.connect() as connection:
+            is_sqlite = connection.dialect.name == "sqlite"
+            yield connection if is_sqlite else connection.execution_options(isolation_level="REPEATABLE READ")
+
     def read(self, query: sql.Select) -> Sequence[sql.Row]:
         """The rows that `query` selects; none from a store that nobody has written to yet."""
         if self._file and not self._file.is_file():
@@ -242,7 +251,8 @@ class Store:
             said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
             step = next(step for words, step in NEXT_STEPS.items() if any(word in said for word in words.split("|")))
             said = scrub(said, hidden_values(["url"], {"url": self._place}))
-            raise StoreError(f"could not {doing} the store {self.where}: {said}. {step}") from None
+            kind = StoreBusyError if is_outage(error) else StoreError
+            raise kind(f"could not {doing} the store {self.where}: {said}. {step}") from None
 
 
 def stamp(when: datetime) -> str:
