@@ -52,10 +52,14 @@ class Board:
     def pin(self, name: str, version: str | None = None) -> Pin:
         """The metadata of a version (default: the latest), its seal verified; the data is verified when it is read."""
         version = self.latest(name) if version is None else version
+        return parse_metadata(self.read_metadata(name, version), name, version)
+
+    def read_metadata(self, name: str, version: str) -> bytes:
+        """The bytes of a version's `data.txt`, as they stand there."""
         try:
             if not VERSION.fullmatch(version):
                 raise FileNotFoundError(version)
-            return parse_metadata(self._storage.read(check_name(name), version, DATA_TXT), name, version)
+            return self._storage.read(check_name(name), version, DATA_TXT)
         except FileNotFoundError as error:
             raise PinNotFoundError(self._not_found(name, version)) from error
         except OSError as error:
@@ -84,6 +88,13 @@ class Board:
         """Commit `data` as one file, for example a model; stock pins loads one that ends in .joblib."""
         kind = "joblib" if file_name.endswith(".joblib") else "file"
         return self._write(name, kind, file_name, data, facts, lineage, title, guard)
+
+    def put(self, pin: Pin, metadata: bytes, data: bytes) -> None:
+        """Commit a version as it was on another board; nothing is done if it is there."""
+        with self.lock(pin.name):
+            if pin.version not in self.versions(pin.name):
+                (file,) = pin.files
+                self._storage.commit(pin.name, pin.version, file, data, lambda: metadata, lambda: None)
 
     def read_table(self, pin: Pin, *, columns: Sequence[str] | None = None) -> "DataFrame":
         """The table of a Parquet pin, verified before it is parsed; `columns` in that order, or all."""

@@ -8,6 +8,7 @@ from pinmill import (
     cli_annotate,
     cli_data,
     cli_models,
+    cli_operate,
     cli_pins,
     cli_project,
     cli_runs,
@@ -35,6 +36,7 @@ app.add_typer(cli_annotate.app)
 app.add_typer(cli_serve.app)
 app.add_typer(cli_token.app)
 app.add_typer(cli_trace.app)
+app.add_typer(cli_operate.app)
 
 
 def main() -> None:

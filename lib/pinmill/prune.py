@@ -1,6 +1,6 @@
 """Which versions of pins may go, and their removal: what anybody may still ask for is kept."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from datetime import datetime
 from graphlib import TopologicalSorter
@@ -37,14 +37,20 @@ def plan_prune(pins: Sequence[Pin], *, keep: int, models: Set[Key], untouched: I
     last = [_key(pin) for some in (pins, scheduled) for _, of in groupby(some, _name) for pin in list(of)[-keep:]]
     spared = tuple(f"{workflow}-" for workflow in untouched)
     alone = [p for p in pins if not p.lineage.get("run") or p.name.endswith("-champion") or p.name.startswith(spared)]
-    made_from, decisions = find_inputs(pins), find_decisions(pins)
-    kept, new = set[Key](), {*last, *models, *map(_key, alone)}
-    while new:
-        kept |= new
-        new = set().union(*(made_from[key] | decisions[key] for key in new & made_from.keys())) - kept
+    made_from, kept = find_inputs(pins), find_origins(pins, {*last, *models, *map(_key, alone)})
     doomed = {_key(pin): pin for pin in pins if _key(pin) not in kept}
     order = TopologicalSorter({key: made_from[key] & doomed.keys() for key in doomed}).static_order()
     return [doomed[key] for key in order][::-1]
+
+
+def find_origins(pins: Sequence[Pin], of: Set[Key]) -> set[Key]:
+    """These versions, all that they were made from, and the gate's decisions about any of them."""
+    made_from, decisions = find_inputs(pins), find_decisions(pins)
+    found, new = set[Key](), set(of)
+    while new:
+        found |= new
+        new = set().union(*(made_from[key] | decisions[key] for key in new & made_from.keys())) - found
+    return found
 
 
 def find_inputs(pins: Sequence[Pin]) -> dict[Key, set[Key]]:
@@ -79,25 +85,38 @@ def find_at_work(project: Project) -> set[str]:
     return {path.stem.partition(".")[0] for path in holders if read_holder(path.with_suffix(".lock"))}
 
 
-def find_prunable(project: Project, *, keep: int, since: datetime) -> Pruning:
-    """What may go from the board of a project; models that answered calls at `since` or later stay."""
-    board, pins, damaged = project.board, [], dict[Key, str]()
+def read_pins(board: Board) -> tuple[list[Pin], dict[Key, str]]:
+    """All versions that can be read, each name's in commit order, and what is wrong with the others."""
+    pins, damaged = [], dict[Key, str]()
     for key in [(name, version) for name in board.names() for version in board.versions(name)]:
         try:
             pins.append(board.pin(*key))
         except IntegrityError as error:
             damaged[key] = str(error)
-        except PinNotFoundError:  # another prune was faster
+        except PinNotFoundError:  # a prune was faster
             continue
-    models, untouched = set[Key](), dict.fromkeys(find_at_work(project), "a run is at work")
+    return pins, damaged
+
+
+def find_champions(board: Board, damaged: Mapping[Key, str]) -> tuple[set[Key], dict[str, str]]:
+    """All models that are or were champions, and by workflow why that cannot be told of it."""
+    models, unknown = set[Key](), dict[str, str]()
     for workflow in find_workflows(board, "champion"):
         try:
             champions = {(f"{workflow}-model", decision.version) for decision in read_history(board, workflow)}
             models |= champions
             if unreadable := champions & damaged.keys():
-                untouched[workflow] = f"a champion is damaged: {damaged[min(unreadable)]}"
+                unknown[workflow] = f"a champion is damaged: {damaged[min(unreadable)]}"
         except IntegrityError as error:
-            untouched[workflow] = f"which were champions is unknown: {error}"
+            unknown[workflow] = f"which were champions is unknown: {error}"
+    return models, unknown
+
+
+def find_prunable(project: Project, *, keep: int, since: datetime) -> Pruning:
+    """What may go from the board of a project; models that answered calls at `since` or later stay."""
+    board, (pins, damaged) = project.board, read_pins(project.board)
+    models, unknown = find_champions(board, damaged)
+    untouched = dict.fromkeys(find_at_work(project), "a run is at work") | unknown
     for workflow in find_workflows(board, "model") if project.has_store else []:
         models |= {(f"{workflow}-model", v) for v in project.store.versions_in_calls(workflow, since)}
     remove = plan_prune(pins, keep=keep, models=models, untouched=untouched)
