@@ -11,6 +11,8 @@ from pinmill.project import open_project
 from pinmill.terminal import AsJson, print_json, print_table
 from pinmill.version import now_utc
 
+DAYS = "Models that answered calls within so many days stay; by default as calls do: run: retention, or 90 days."
+
 app = typer.Typer(help="The pins on the board.\n\nExample: pinmill pins", invoke_without_command=True)
 
 
@@ -66,7 +68,7 @@ def verify(as_json: AsJson = False) -> None:
 @app.command(name="prune")
 def prune_command(
     keep: Annotated[int, typer.Option(min=1, help="How many of the last versions of every pin stay.")] = 5,
-    days: Annotated[int, typer.Option(min=0, help="Models that answered calls within so many days stay.")] = 90,
+    days: Annotated[int | None, typer.Option(min=0, help=DAYS, show_default=False)] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it the command only says what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -78,9 +80,11 @@ def prune_command(
     Example: pinmill pins prune --keep 10 --yes
     """
     from pinmill.prune import find_prunable, prune
+    from pinmill.retention import longest
 
-    since = now_utc() - timedelta(days=days)
-    pruning = (prune if yes else find_prunable)(open_project(), keep=keep, since=since)
+    project = open_project()
+    days = longest(project, "calls", default=90) if days is None else days
+    pruning = (prune if yes else find_prunable)(project, keep=keep, since=now_utc() - timedelta(days=days))
     gone = [
         {"name": pin.name, "version": pin.version, "bytes": pin.size, "run": pin.lineage["run"]}
         for pin in pruning.remove
