@@ -30,7 +30,8 @@ from pinmill.storage import DATA_TXT
 
 FORMAT = 1
 MANIFEST, STORE, PINS = "manifest.json", "store.sqlite", "pins"  # members of the archive
-FOLDERS = ("runs", "incidents", "schedule")  # of outputs/
+STATE = ("incidents", "schedule")  # folders of outputs/ that a project may have before a restore: then they stay
+FOLDERS = ("runs", *STATE)
 LEVEL = 1  # of gzip: pins are compressed already, and for the rest a higher one takes twice the time for a tenth
 PATIENCE = 60.0  # s in which the board must stand still for the milliseconds of one listing
 
@@ -112,7 +113,8 @@ def fill(archive: Archive, project: Project, snapshot: Path) -> tuple[dict[str, 
 def add_files(archive: Archive, outputs: Path, *, records: bool) -> None:
     """Add the records (JSON) of FOLDERS, or all other files; one that is removed meanwhile is left out."""
     for path in (path for folder in FOLDERS for path in sorted((outputs / folder).rglob("*"))):
-        if path.is_file() and path.name[0] != "." and (path.suffix == ".json") == records:
+        is_lasting = path.is_file() and path.name[0] != "." and path.suffix != ".lock"
+        if is_lasting and (path.suffix == ".json") == records:
             with suppress(FileNotFoundError):
                 archive.add(path.relative_to(outputs).as_posix(), path.read_bytes())
 

@@ -57,6 +57,8 @@ def new(
 def doctor(as_json: AsJson = False) -> None:
     """Examine what a run needs: packages, kernel, Quarto, board, store, params, disk, clock and git.
 
+    Then what is in operation: schedule, last runs, tokens, backup and incidents.
+
     Exit code 1 when there is a problem; a warning is none.
 
     Example: pinmill doctor --json

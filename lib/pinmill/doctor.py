@@ -35,12 +35,14 @@ class Finding:
 
 def examine(project: Project, *, now: datetime) -> list[Finding]:
     """One finding per check, in a fixed order and without any secret; a check that crashes is a problem."""
+    from pinmill import operation as op
     from pinmill.secret import hidden_values, scrub
 
+    timed = (clock, op.schedule, op.runs, op.tokens, op.backup, op.incidents)
     hidden, findings = hidden_values(find_secret_names(project), project.settings), []
-    for check in (packages, kernel, quarto, board, pins, store, params, disk, clock, git):
+    for check in (packages, kernel, quarto, board, pins, store, params, disk, clock, git, *timed[1:]):
         try:
-            finding = check(project, now) if check is clock else check(project)
+            finding = check(project, now) if check in timed else check(project)
         except Exception as error:  # whatever it is, the other checks still have something to say
             finding = Finding("problem", f"{type(error).__name__}: {error}")
         shown = {"found": scrub(finding.found, hidden), "fix": scrub(finding.fix, hidden)}

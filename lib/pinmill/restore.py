@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from pinmill.backup import FOLDERS, FORMAT, MANIFEST, PINS, STORE, list_board
+from pinmill.backup import FOLDERS, FORMAT, MANIFEST, PINS, STATE, STORE, list_board
 from pinmill.board import Board
 from pinmill.errors import BackupError, describe_problems
 from pinmill.lineage import hash_file
@@ -133,7 +133,8 @@ def find_present(project: Project) -> list[str]:
     from pinmill.snapshot import count_rows, tell_counts
 
     targets = find_targets(project)
-    found = [f"{target} is not empty" for target in targets.values() if target.is_dir() and any(target.iterdir())]
+    folders = [target for part, target in targets.items() if part not in STATE and target.is_dir()]
+    found = [f"{folder} is not empty" for folder in folders if any(folder.iterdir())]
     if "://" in project.board.url and (names := project.board.names()):
         found.append(f"the board {project.board.url} holds {', '.join(names)}")
     if project.store_file is None:
@@ -191,6 +192,8 @@ def put_in_place(project: Project) -> None:
             staged.unlink()
         elif part == PINS and "://" in project.board.url:
             upload(project.board, staged)
+            shutil.rmtree(staged)
+        elif part in STATE and target.is_dir():
             shutil.rmtree(staged)
         elif target.is_file():
             raise BackupError(f"{target} was made meanwhile. Move it away, then give the same command again")
