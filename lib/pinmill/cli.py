@@ -12,6 +12,7 @@ from pinmill import (
     cli_pins,
     cli_project,
     cli_runs,
+    cli_schedule,
     cli_score,
     cli_serve,
     cli_token,
@@ -32,6 +33,7 @@ app.add_typer(cli_data.app)
 app.add_typer(cli_pins.app, name="pins")
 app.add_typer(cli_project.app)
 app.add_typer(cli_score.app)
+app.add_typer(cli_schedule.app, name="schedule")
 app.add_typer(cli_annotate.app)
 app.add_typer(cli_serve.app)
 app.add_typer(cli_token.app)
