@@ -112,8 +112,11 @@ def _cast(labels: Series, *, task: str, classes: Sequence[Any]) -> Series:
     if task == "regression":
         amounts = pandas.to_numeric(labels, errors="coerce").astype(float)
         return amounts.where(np.isfinite(amounts))
-    cast = cast_values(labels, Series([*classes]).infer_objects()).astype(object)
-    return cast.where(cast.notna(), labels)
+    cast, known = (
+        cast_values(labels, Series([*classes]).infer_objects()).astype(object),
+        {each: each for each in classes},
+    )
+    return cast.where(cast.notna(), labels).map(lambda label: known.get(label, label))  # 1, not the 1.0 beside a NaN
 
 
 def check_names(names: Sequence[str], *, task: str, classes: Sequence[Any], positive: Any) -> None:
@@ -125,7 +128,7 @@ def check_names(names: Sequence[str], *, task: str, classes: Sequence[Any], posi
             continue
         if name in METRICS or name not in functions:
             problems.append(f"{name!r} is no metric of a {task} task.{did_you_mean(name, [*own, *functions])}")
-        elif said := _try_function(name, task=task, classes=classes, positive=positive):
+        elif said := _try_function(functions[name], task=task, classes=classes, positive=positive):
             problems.append(f"{name!r} of scikit-learn gives no number for a {task} task: {said}")
     if problems:
         known = f"Known: {', '.join(own)}, and what sklearn.metrics computes from labels or amounts alone."
@@ -141,20 +144,19 @@ def list_functions() -> dict[str, Callable[..., Any]]:
     return {name: f for name, f in found.items() if [*inspect.signature(f).parameters][:2] == ["y_true", "y_pred"]}
 
 
-def _try_function(name: str, *, task: str, classes: Sequence[Any], positive: Any) -> str:
+def _try_function(function: Callable[..., Any], *, task: str, classes: Sequence[Any], positive: Any) -> str:
     """What such a function says if it has no number for outcomes of this kind; empty if it has."""
     sides = np.array(AMOUNTS if task == "regression" else [*classes] * 2)
     chosen = positive if positive not in (None, "") else sides[-1]
     try:
-        _call(name, sides, sides, positive=chosen if task == "binary" else None)
+        _call(function, sides, sides, positive=chosen if task == "binary" else None)
     except (ValueError, TypeError, ArithmeticError) as error:
         return str(error).strip().partition("\n")[0]
     return ""
 
 
-def _call(name: str, truth: np.ndarray, predicted: np.ndarray, *, positive: Any) -> float:
+def _call(function: Callable[..., Any], truth: np.ndarray, predicted: np.ndarray, *, positive: Any) -> float:
     """What a function of scikit-learn says of two sides; its warnings are left out."""
-    function = list_functions()[name]
     takes = positive is not None and "pos_label" in inspect.signature(function).parameters
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -163,13 +165,14 @@ def _call(name: str, truth: np.ndarray, predicted: np.ndarray, *, positive: Any)
 
 def _score_function(name: str, p: Predictions, *, draws: int, seed: int) -> dict[str, Any]:
     """The value and the interval that such a function gives, NaN where it refuses the rows."""
+    function = list_functions()[name]
     n, generator = len(p.truth), np.random.default_rng(seed)
     sides = np.array([*p.truth, *p.predicted, *([] if p.positive is None else [p.positive])])  # of one type for all
 
     def score(rows: np.ndarray) -> float:
         """The value for some rows."""
         try:
-            return _call(name, sides[rows], sides[n + rows], positive=None if p.positive is None else sides[-1])
+            return _call(function, sides[rows], sides[n + rows], positive=None if p.positive is None else sides[-1])
         except (ValueError, TypeError, ArithmeticError):
             return np.nan
 
