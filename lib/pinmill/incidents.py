@@ -46,8 +46,8 @@ class Known:
         """The facts; of an incident that is over, from when to when it was so."""
         if not self.over:
             return self.incident.text
-        about = f"{self.incident.workflow}, job {self.incident.job}"
-        return f"workflow: {about}\nrecovered: {self.incident.title}\nit was so from {self.since} to {self.over}"
+        about = {"workflow": self.incident.workflow, "job": self.incident.job, "recovered": self.incident.title}
+        return list_facts({**about, "since": self.since, "until": self.over})
 
 
 def compare(known: Iterable[Known], found: Iterable[Incident], *, unknown: Collection[str], now: str) -> list[Known]:

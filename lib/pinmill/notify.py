@@ -55,11 +55,11 @@ def find_urls(project: Project, settings: RunSettings) -> list[str]:
 
 
 def hide_urls(urls: Sequence[str]) -> list[str]:
-    """What of addresses must not be shown: each as a whole, its password, and what may be a token; longest first."""
+    """What of addresses must not be shown: each as a whole, its password, what may be a token; longest first."""
     parts = {match[1] for url in urls if (match := PASSWORD.search(url))}
     pieces = {piece for url in urls for piece in re.split(r"[/?&=,;@:#]+", url.partition("://")[2])}
     parts |= {piece for piece in pieces if TOKEN.fullmatch(piece) and not HOST.fullmatch(piece)}
-    every = {*urls, *parts, *map(unquote, parts)}
+    every = {*parts, *map(unquote, parts), *(url for url in urls if url.rstrip("/") != name_place(url))}
     return sorted((text for text in every if len(text) >= SHORTEST), key=len, reverse=True)
 
 
@@ -104,10 +104,11 @@ def announce(
 ) -> list[str]:
     """Send what is new and what is over, each once to each address; what could not be sent, in words.
 
-    `found` are all incidents of now, but for the `unknown` kinds, which were not looked for. What could not be sent is
-    sent the next time. Never raises, and takes at most twice `SECONDS`.
+    `found` are all incidents of now, but for the `unknown` kinds, which were not looked for; the workflow is empty for
+    those of none. What could not be sent is sent the next time. Never raises, and takes at most twice `SECONDS`.
     """
-    file, every = project.outputs / "incidents" / f"{workflow}.{job}.json", [*hidden, *hide_urls(urls)]
+    name, every = ".".join(filter(None, (workflow, job))), [*hidden, *hide_urls(urls)]
+    file = project.outputs / "incidents" / f"{name}.json"
     if not found and not file.is_file():
         return []
     try:
@@ -124,7 +125,7 @@ def announce(
             known = note_told(known, told, marks)
             write_json(file, [asdict(each) for each in known])
     except Timeout:
-        return [f"another process has been telling of {workflow}, job {job}, for {SECONDS} s; the next run tells"]
+        return [f"another process has been telling of {name} for {SECONDS} s, so what is new is told the next time"]
     except Exception as error:  # as above
         return [scrub(f"not all was told or noted: {type(error).__name__}: {error}", every)]
     return scrub([*problems, *failed.values()], every)
@@ -148,7 +149,7 @@ def read_known(file: Path) -> tuple[list[Known], list[str]]:
 def compose(url: str, workflow: str, due: Sequence[Known]) -> Message:
     """One message of all that an address has to be told of."""
     more = f" and {len(due) - 1} more" if len(due) > 1 else ""
-    title = f"[Pinmill] {workflow}: {due[0].title}{more}"
+    title = f"[Pinmill] {workflow and f'{workflow}: '}{due[0].title}{more}"
     parts = [f"{each.title}\n{each.text}" for each in due[:MOST]] + [each.title for each in due[MOST:]]
     kinds = [SEVERITY[each.incident.kind] for each in due if not each.over]
     return Message(url, title, "\n\n".join(parts), min(kinds, default="success"))  # by chance the worst is first

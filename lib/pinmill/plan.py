@@ -12,6 +12,7 @@ from pinmill.params import Params, RunSettings, check_params, override, parse_pa
 from pinmill.project import Project
 
 WORKFLOW = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")  # a pin's name is at most 64 characters: `W-champion` must fit
+ATTENDED = ("annotate", "serve")  # jobs of which nobody is told: a person has opened them
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def make_plan(
     """
     params = override(load_workflow(project, workflow), assignments)
     every = read_notebooks(project, params)
-    values, settings = check_params(params, every, project.settings, tells=True)
+    tells = job not in ATTENDED
+    values, settings = check_params(params, every, project.settings, tells=tells)
     stages = order_stages(every, job)
     if any("source" in stage.reads for stage in stages) and not values.get("source"):
         expected = "a path, an address, a SQL URL, pin:NAME …"

@@ -78,7 +78,7 @@ def make_scratch(project: Project, workflow: str, recorded: Recorded, root: Path
         (folder / next(iter(pin.files))).write_bytes(data)
         (folder / DATA_TXT).write_bytes(render_metadata(pin, pin_hash=xxhash.xxh64_hexdigest(data)))
     path = os.pathsep.join(filter(None, (str(project.root), project.settings.get("PYTHONPATH"))))  # its own modules
-    own = {"PINMILL_HOME": str(root), "PINMILL_BOARD": "outputs/pins", "PYTHONPATH": path}
+    own = {"PINMILL_HOME": str(root), "PINMILL_BOARD": "outputs/pins", "PYTHONPATH": path, "PINMILL_NOTIFY": ""}
     return Project(root, {**project.settings, **own})
 
 
