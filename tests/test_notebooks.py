@@ -121,6 +121,7 @@ def test_each_figure_has_a_label_of_its_own_a_caption_and_words_for_who_cannot_s
         ("02-train-tabular", "training"),
         ("03-evaluate", "evaluation"),
         ("04-model-card", "model-card"),
+        ("05-monitor", "monitoring"),
         ("06-score", "scores"),
     ],
 )
