@@ -28,7 +28,7 @@ from pinmill.distance import (
     share_p,
 )
 from pinmill.prototype import TRUTH
-from pinmill.table import canonical_column, canonical_value, is_missing
+from pinmill.table import canonical_value, is_missing, normalise_text
 
 FEWEST_HELD = 100  # held-out rows: fewer tell a distribution worse than the training rows do
 PSI_MATTERS = 0.1  # below, nobody acts: the custom of credit scoring (Siddiqi 2006)
@@ -127,7 +127,7 @@ def _read_dates(given: Series) -> np.ndarray:
     """Days since 1970; a text without a zone is in UTC."""
     if not types.is_datetime64_any_dtype(given.dtype):
         texts = [value.isoformat() if hasattr(value, "isoformat") else value for value in given]
-        given = Series([value if isinstance(value, str) else None for value in texts], dtype="str")
+        given = Series([v if isinstance(v, str) and v.isascii() else None for v in texts], given.index, dtype=object)
     times = pandas.to_datetime(given, errors="coerce", format="ISO8601", utc=True)
     seconds = times.dt.tz_localize(None).dt.as_unit("s")  # nanoseconds end in 2262
     return ((seconds - EPOCH).dt.total_seconds() / 86_400).to_numpy()
@@ -139,7 +139,8 @@ def _read_booleans(given: Series) -> np.ndarray:
 
 def _read_names(given: Series) -> np.ndarray:
     """Names of categories: the same for 3 and "3", and for lists and mappings that hold the same."""
-    return np.array([name.strip('"') for name in canonical_column(given.infer_objects())], dtype=object)
+    texts = {value: normalise_text(value) for value in given if isinstance(value, str)}
+    return np.array([texts[v] if isinstance(v, str) else canonical_value(v) for v in given], dtype=object)
 
 
 def _read_texts(given: Series) -> np.ndarray:
