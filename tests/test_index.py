@@ -310,6 +310,86 @@ def test_the_serving_notebook_run_as_a_job_does_not_hide_a_failed_training(proje
     assert "the last run of spam failed" in read_index(project).lead
 
 
+def add_monitoring(project: Project, name: str, alerts: object) -> str:
+    """A monitoring pin with these facts; when it was written, to the minute."""
+    pin = project.board.write_json(f"{name}-monitoring", 1, facts={"alerts": alerts}, lineage={})
+    return f"{pin.created:%Y-%m-%d %H:%M}"
+
+
+def alert(text: str, *, firing: bool = True, period: str = "2026-11-16") -> dict:
+    return {"key": text, "text": text, "firing": firing, "period": period}
+
+
+def test_alerts_of_the_newest_monitoring_are_told_beside_the_last_training(project) -> None:
+    for name in ("ads", "bank", "spam"):
+        add_workflow(project, name)
+    add_run(project, "spam", "rejected", day=1)
+    for day in (2, 3):
+        add_run(project, "spam", "succeeded", day=day, job="monitor")
+    add_monitoring(project, "spam", [alert("old")])
+    drift, fine = alert("2 columns shifted.", period="2026-11-09"), alert("Errors are few.", firing=False)
+    add_monitoring(project, "spam", [drift, fine, alert("Accuracy is 0.71.")])
+    then = add_monitoring(project, "bank", [fine])
+    add_pages(project, "spam", "monitoring", "data", "scores")
+    page = read_index(project)
+    assert page.lead == (
+        "None of 3 workflows has a champion; the last run of spam was rejected; there are alerts for spam."
+    )
+    assert read_section(page, "spam") == {
+        "Workflow": "`spam`",
+        "Champion": "none yet",
+        "Last run": "rejected, 2026-05-01 06:00",
+        "Monitoring": "2 alerts for the period from 2026-11-16: 2 columns shifted. Accuracy is 0.71.",
+        "Pages": "[Data](spam/data.html) · [Monitoring](spam/monitoring.html) · [Scores](spam/scores.html)",
+    }
+    assert read_section(page, "bank")["Monitoring"] == f"no alert, as of {then}"
+    assert "Monitoring" not in read_section(page, "ads")
+
+
+@pytest.mark.parametrize("alerts", [None, "many", [1, None, {"firing": False}]])
+def test_alerts_that_are_none_are_not_counted(project, alerts) -> None:
+    add_workflow(project, "spam")
+    then = add_monitoring(project, "spam", alerts)
+    expected = f"no alert, as of {then}" if isinstance(alerts, list) else None
+    assert read_section(read_index(project), "spam").get("Monitoring") == expected
+
+
+def test_a_monitoring_that_failed_is_told_and_hides_no_training(project) -> None:
+    add_workflow(project, "spam")
+    then = add_monitoring(project, "spam", [])
+    add_run(project, "spam", "failed", day=1, job="monitor")  # before the last training
+    add_run(project, "spam", "succeeded", day=2)
+    assert read_section(read_index(project), "spam")["Monitoring"] == f"no alert, as of {then}"
+    add_run(project, "spam", "failed", day=3, job="monitor")
+    add_run(project, "spam", "skipped", day=4, job="monitor")
+    said = read_section(read_index(project), "spam")
+    assert said["Last run"] == "succeeded, 2026-05-02 06:00"
+    assert said["Monitoring"] == f"the last run failed, 2026-05-03 06:00; no alert, as of {then}"
+
+
+def test_a_damaged_monitoring_is_said_and_hostile_alerts_are_shown_as_they_are(project) -> None:
+    add_workflow(project, "spam")
+    add_monitoring(project, "spam", [alert(HOSTILE)])
+    page = read_index(project)
+    assert read_section(page, "spam")["Monitoring"] == f"1 alert for the period from 2026-11-16: {HOSTILE}"
+    assert "<script" not in render_webpage(page).decode()
+    (version,) = (project.root / "outputs/pins/spam-monitoring").iterdir()
+    (version / "data.txt").write_text("x")
+    page = read_index(project)
+    assert "Monitoring" not in read_section(page, "spam")
+    assert "not all of spam can be read" in page.lead
+
+
+def test_pages_of_other_jobs_are_not_said_to_be_of_the_former_champion(project) -> None:
+    a, b = add_workflow(project, "spam", 0.8, 0.9)
+    crown(project, "spam", b)
+    add_pages(project, "spam", "model-card", "monitoring")
+    (project.pages / "spam" / ".champion.json").write_text(json.dumps({"version": a, "pages": ["model-card"]}))
+    said = read_section(read_index(project), "spam")
+    assert said["Pages"] == "[Monitoring](spam/monitoring.html)"
+    assert said["Pages of the former champion"].startswith("[Model card](spam/model-card.html) (of `")
+
+
 def test_what_is_damaged_is_said_in_its_section_and_the_rest_is_shown(project) -> None:
     for name in ("ads", "bank", "spam"):
         crown(project, name, add_workflow(project, name, 0.5, 0.75)[0])

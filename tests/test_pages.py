@@ -265,6 +265,73 @@ def test_report_of_a_workflow_without_a_run_says_how_to_start_one(small: Workpla
     assert "reports/_pages/index.html" in small.pinmill("report").stdout  # the index is there also then
 
 
+# Jobs that decide on no model
+
+
+def add_monitor(place: Workplace, *, job: str = "monitor", kind: str = "monitoring") -> None:
+    front = f"reads: [calls]\n  writes: [{kind}]\n  page: {kind}"
+    said = f"run.write_json('{kind}', 1)\nf'as {{run.id}} saw it, {{note}}'"
+    place.add_stage(f"05-{job}", job, front, "note: str = 'fine'  # what is said", said)
+
+
+def monitor(place: Workplace, *words: str, code: int = 0, job: str = "monitor") -> dict:
+    place.pinmill("run", "small", "--job", job, *words, code=code)
+    return last_run(place)
+
+
+def test_the_page_of_a_job_without_a_gate_stands_under_its_run_and_its_name(small_trained: Workplace) -> None:
+    add_monitor(small_trained)
+    first, second = monitor(small_trained), monitor(small_trained, "--set", "note=better")
+    stable = page(small_trained, "small/monitoring.html")
+    for record in (first, second):
+        own = f"reports/_pages/small/{record['run']}/monitoring.html"
+        assert (record["pages"], record["status"], record["warnings"]) == ({"monitoring": own}, "succeeded", [])
+        assert f"as {record['run']} saw it" in (small_trained.root / own).read_text()
+    assert f"as {second['run']} saw it, better" in stable.read_text()
+    small_trained.edit("05-monitor", "run.write", "1 / 0\nrun.write")
+    stood = stable.read_bytes()
+    monitor(small_trained, code=4)
+    assert stable.read_bytes() == stood
+    index = BeautifulSoup(page(small_trained, "index.html").read_text(), "html.parser")
+    links = [tag["href"] for tag in index.find_all("a") if tag["href"].count("/") == 1]
+    assert links == ["small/model-card.html", "small/model-card.html", "small/monitoring.html"]
+    assert "the last run failed" in index.get_text()
+
+
+def test_a_later_training_a_rollback_and_a_report_leave_the_pages_of_other_jobs(small_trained: Workplace) -> None:
+    add_monitor(small_trained)
+    add_monitor(small_trained, job="score", kind="scores")
+    monitor(small_trained, job="score")
+    record = monitor(small_trained)
+    stable = [page(small_trained, f"small/{name}.html") for name in ("monitoring", "scores")]
+    stood = [path.read_bytes() for path in stable]
+    small_trained.pinmill("run", "small", "--set", "power=2")
+    small_trained.pinmill("rollback", "small", "--why", "complaints")
+    assert [path.read_bytes() for path in stable] == stood
+    shutil.rmtree(small_trained.root / "reports")
+    said = small_trained.pinmill("report", "small", "--engine", "nbconvert").stdout
+    assert [line.strip() for line in said.splitlines()[2:]] == [
+        "reports/_pages/small/model-card.html",
+        "reports/_pages/small/monitoring.html",
+        "reports/_pages/small/scores.html",
+        "reports/_pages/index.html",
+    ]
+    assert f"as {record['run']} saw it" in stable[0].read_text()
+
+
+def test_pages_of_other_jobs_that_were_removed_come_back_though_nothing_ran(small_trained: Workplace) -> None:
+    add_monitor(small_trained)
+    small_trained.edit("05-monitor", "reads: [calls]", "reads: [data]")
+    monitor(small_trained)
+    page(small_trained, "small/monitoring.html").unlink()
+    again = monitor(small_trained)
+    assert [stage["status"] for stage in again["stages"]] == ["reused"]
+    assert page(small_trained, "small/monitoring.html").is_file()
+    stood = page(small_trained, "small/monitoring.html").stat().st_mtime_ns
+    monitor(small_trained)
+    assert page(small_trained, "small/monitoring.html").stat().st_mtime_ns == stood
+
+
 def test_records_of_former_versions_are_read(small_trained: Workplace) -> None:
     path = small_trained.root / "outputs/runs/small" / last_run(small_trained)["run"] / "run.json"
     record = json.loads(path.read_text())

@@ -15,14 +15,16 @@ from pinmill.champion import Champion, read_champion
 from pinmill.errors import PinmillError
 from pinmill.markdown import Markdown, bullets, callout, code, escape, join, table, value_list
 from pinmill.page import Page, figure
-from pinmill.pages import read_shown
+from pinmill.pages import read_mark
+from pinmill.pin import Pin
 from pinmill.plan import WORKFLOW, load_workflow
 from pinmill.project import Project
-from pinmill.runs import RunRecord, read_records
+from pinmill.runs import FINISHED, RunRecord, read_records
 from pinmill.version import now_utc
 
 SUBTITLE = "Each workflow with its champion, its last run and its trend, as of {:%Y-%m-%d %H:%M}; times are UTC"
 PAGES = {"model-card": "Model card", "evaluation": "Evaluation", "training": "Training", "data": "Data"}
+PAGES |= {"monitoring": "Monitoring", "scores": "Scores"}  # of jobs beside the training
 ENDINGS = {
     "failed": "failed",
     "rejected": "was rejected",
@@ -50,7 +52,9 @@ class Overview:
     champion: Champion | None = None
     scores: Scores = field(default_factory=dict)  # the champion's
     candidates: Mapping[str, Scores] = field(default_factory=dict)  # the last ones, oldest first, by their SHA-256
-    run: RunRecord | None = None  # the last that was not skipped
+    run: RunRecord | None = None  # the last training that was not skipped
+    monitored: str = ""  # what the last monitoring found, or how it ended
+    alerts: int = 0  # how many of its rules fire
     links: Mapping[str, Markdown] = field(default_factory=dict)  # to pages, by what those are
 
 
@@ -84,38 +88,78 @@ def read_overview(project: Project, workflow: str) -> Overview:
         problems += params.problems
     if not WORKFLOW.fullmatch(workflow):
         return Overview(workflow, title, problems)
-    run = attempt(read_last, project.runs_folder(workflow))
+    last = attempt(read_last, project.runs_folder(workflow)) or {}
+    run = last.get("train") or next((last[job] for job in last if job != "monitor"), None)
     champion, decided = attempt(read_champion, board, workflow), attempt(board.versions, f"{workflow}-metrics") or []
     recent, scores = read_scores(decided[-RECENT:]), {}
     if champion:
         attempt(board.pin, f"{workflow}-model", champion.version)
         found = recent if champion.sha256 in recent else read_scores([d for d in decided if d > champion.version][:FEW])
         scores = found.get(champion.sha256, {})
-    former = "" if not champion or (shown := attempt(read_shown, project, workflow)) == champion.version else shown
+    shown, watched = read_mark(project, workflow), attempt(board.versions, f"{workflow}-monitoring")
+    seen = attempt(board.pin, f"{workflow}-monitoring", watched[-1]) if watched else None
+    former = {} if not champion or shown["version"] in ("", champion.version) else shown
     rejected = run.run if run and run.status == "rejected" and RUN.fullmatch(run.run) else ""
     links = attempt(read_links, project.pages_folder(workflow), rejected, former) or {}
-    return Overview(workflow, title, [*dict.fromkeys(problems)], champion, scores, recent, run, links)
+    told = tell_monitoring(seen, last.get("monitor"))
+    return Overview(workflow, title, [*dict.fromkeys(problems)], champion, scores, recent, run, *told, links)
 
 
-def read_last(folder: Path) -> RunRecord | None:
-    """The newest run that made or found something; a serving notebook that was run as a job only shows its cells."""
-    return next((run for run in read_records(folder) if run.job != "serve" and run.status != "skipped"), None)
+def read_last(folder: Path) -> dict[str, RunRecord]:
+    """By job, the newest run that made or found something, back to the last training or record that is damaged.
+
+    A serving notebook that was run as a job only shows its cells.
+    """
+    found: dict[str, RunRecord] = {}
+    for run in read_records(folder):
+        if run.job != "serve" and run.status != "skipped":
+            found.setdefault(run.job, run)
+        if {"train", ""} & {*found}:
+            break
+    return found
 
 
-def read_links(folder: Path, rejected: str, former: str) -> dict[str, Markdown]:
-    """Links to the pages in a workflow's folder, by what they are; `former` is the version that the first are of."""
+def tell_monitoring(pin: Pin | None, run: RunRecord | None) -> tuple[str, int]:
+    """What the newest monitoring pin found, before that how the last run ended unless well; and how many alerts."""
+    found = pin.facts.get("alerts") if pin else None
+    firing = [a for a in found if isinstance(a, Mapping) and a.get("firing")] if isinstance(found, list) else []
+    said = [f"the last run {ENDINGS[run.status]}, {run.started[:16]}".replace("T", " ")] if is_bad(run) else []
+    if firing:
+        count, period = f"{len(firing)} alert{'s' * (len(firing) > 1)}", max(str(a.get("period")) for a in firing)
+        said.append(f"{count} for the period from {period}: {' '.join(str(a.get('text')) for a in firing)}")
+    elif isinstance(found, list):
+        said.append(f"no alert, as of {pin.created:%Y-%m-%d %H:%M}")
+    return shorten("; ".join(said)), len(firing)
+
+
+def is_bad(run: RunRecord | None) -> bool:
+    """Whether there is a run that did not come to an end of its own."""
+    return bool(run) and run.status not in FINISHED
+
+
+def shorten(text: str) -> str:
+    """The text, or its first words."""
+    return f"{text[:LONGEST].rpartition(' ')[0] or text[:LONGEST]} …" if len(text) > LONGEST else text
+
+
+def read_links(folder: Path, rejected: str, former: Mapping[str, Any]) -> dict[str, Markdown]:
+    """Links to the pages in a workflow's folder, by what they are; `former` are the version and names of some."""
     runs = sorted({run.name for run in folder.glob("*Z-*") if RUN.fullmatch(run.name)} - {rejected}, reverse=True)
     found = (links[0] for run in runs if (links := link_pages(folder, f"{run}/", RUN.sub(r"\1-\2-\3 \4:\5", run))))
-    rows = {f"Pages{' of the former champion' * bool(former)}": link_pages(folder)}
+    old = former.get("pages", ())
+    rows = {"Pages": link_pages(folder, without=old), "Pages of the former champion": link_pages(folder, only=old)}
     rows["Pages of the rejected run"] = link_pages(folder, f"{rejected}/") if rejected else []
     rows |= {"Comparisons": link_pages(folder, "compare/")[:LINKED], "Pages by run": [*islice(found, LINKED)]}
-    note = f" (of {code(former)}; they could not be rendered again)"
+    note = f" (of {code(former.get('version', ''))}; they could not be rendered again)"
     return {what: Markdown(" · ".join(row) + note * ("former" in what)) for what, row in rows.items() if row}
 
 
-def link_pages(folder: Path, below: str = "", told: str = "") -> list[str]:
+def link_pages(
+    folder: Path, below: str = "", told: str = "", *, without: Sequence[str] = (), only: Sequence[str] | None = None
+) -> list[str]:
     """Links to the pages `below` a folder whose names can stand in an address: the known ones, then the newest."""
-    files = [file for file in (folder / below).glob("*.html") if NAME.fullmatch(file.stem)]
+    files = [file for file in (folder / below).glob("*.html") if NAME.fullmatch(file.stem) and file.stem not in without]
+    files = files if only is None else [file for file in files if file.stem in only]
     files.sort(key=lambda file: ([*PAGES, file.stem].index(file.stem), -file.stat().st_mtime, file.stem))
     titles = {file.stem: told or PAGES.get(file.stem, PAIR.sub(r"\1 against \2", file.stem)) for file in files}
     return [f"[{whole(title)}]({folder.name}/{below}{name}.html)" for name, title in titles.items()]
@@ -137,6 +181,7 @@ def tell_all(every: Sequence[Overview]) -> Markdown:
     n, runs = sum(each.champion is not None for each in every), {e.workflow: e.run.status for e in every if e.run}
     have = f"{n or 'None'} of {len(every)} workflow{'s' * (len(every) > 1)} {'have' if n > 1 else 'has'} a champion"
     groups = {f"the last run of {{}} {ENDINGS[end]}": [w for w in runs if runs[w] == end] for end in ENDINGS}
+    groups["there are alerts for {}"] = [each.workflow for each in every if each.alerts]
     groups["not all of {} can be read"] = [each.workflow for each in every if each.problems]
     names = [" and ".join(map(escape, g)) if len(g) <= FEW else f"{len(g)} workflows" for g in groups.values()]
     said = [words.format(names) for words, names in zip(groups, names, strict=True) if names]
@@ -176,8 +221,8 @@ def show_workflow(it: Overview) -> list[NotebookNode]:
     if run:
         reasons = " ".join(sorted(run.reasons, key=lambda reason: not FAILED.search(reason)))
         went = in_words(reasons) if run.status == "rejected" else run.error.strip().partition("\n")[0]
-        cut = f"{went[:LONGEST].rpartition(' ')[0] or went[:LONGEST]} …" if len(went) > LONGEST else went
-        facts |= {"What happened": cut} if cut else {}
+        facts |= {"What happened": shorten(went)} if went else {}
+    facts |= {"Monitoring": it.monitored} if it.monitored else {}
     box = callout(bullets(it.problems[:FEW]), title="Not all of it can be read") if it.problems else ""
     return [v4.new_markdown_cell(join(Markdown(f"## {it.title}"), box, value_list(facts | it.links))), *show_trend(it)]
 

@@ -1,7 +1,7 @@
-"""The pages that a run leaves: under its id those of that run, under names that stay those of the champion."""
+"""The pages that a run leaves: under its id its own; under names that stay those of the champion, and of other jobs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,18 +87,17 @@ def render_linked(project: Project, pages: "Sequence[Page]", engine: "Engine") -
     return replace(again, problems=(*rendered.problems, *again.problems))
 
 
-def read_shown(project: Project, workflow: str) -> str:
-    """The model version that the pages under names that stay tell of; empty when there are none."""
-    return _read_mark(project, workflow)["version"]
+def is_shown(project: Project, workflow: str, version: str, pages: Iterable[str] = ()) -> bool:
+    """Whether the pages under names that stay tell of this model version, and all of them are there.
 
-
-def is_shown(project: Project, workflow: str, version: str) -> bool:
-    """Whether the pages under names that stay tell of this model version, and all of them are there."""
-    mark = _read_mark(project, workflow)
+    Without a version: whether `pages`, of a job that decides on none, are there.
+    """
+    mark = read_mark(project, workflow) if version else {"version": "", "pages": pages}
     return mark["version"] == version and all(page_path(project, workflow, page).is_file() for page in mark["pages"])
 
 
-def _read_mark(project: Project, workflow: str) -> dict:
+def read_mark(project: Project, workflow: str) -> dict:
+    """{version, pages}: the model version that pages under names that stay tell of, and those; empty for none."""
     try:
         return {"version": "", "pages": [], **json.loads((project.pages_folder(workflow) / SHOWN).read_bytes())}
     except (OSError, ValueError, TypeError):
@@ -125,7 +124,7 @@ def publish(project: Project, workflow: str, rendered: "Rendered", version: str)
 
 def _mark_shown(project: Project, workflow: str, version: str, pages: list[str]) -> None:
     """Note which version is shown now; remove what another one left."""
-    before = _read_mark(project, workflow)
+    before = read_mark(project, workflow)
     if before["version"] == version:
         pages = sorted({*pages, *before["pages"]})
     for old in {*before["pages"]} - {*pages}:
@@ -147,6 +146,22 @@ def show_champion(project: Project, workflow: str, engine: "Engine") -> Reported
     rendered = render_linked(project, name_stable(pages, workflow), engine)
     rendered = replace(rendered, problems=(*problems, *rendered.problems))
     return Reported(*publish(project, workflow, rendered, champion.version), rendered.by)
+
+
+def show_others(project: Project, workflow: str, engine: "Engine") -> Reported:
+    """Render and put in place the pages of jobs that decide on no model, from the newest run of each that succeeded."""
+    from pinmill.report import write_pages
+
+    newest: dict[str, RunRecord] = {}
+    for record in read_records(project.runs_folder(workflow)):
+        if record.status == "succeeded" and not record.candidate:
+            newest.setdefault(record.job, record)
+    found = Reported()
+    for record in newest.values():
+        pages, problems = read_pages(project, record, outcome=record.outcome)
+        paths, more = write_pages(project, render_linked(project, name_stable(pages, workflow), engine))
+        found.paths, found.problems = [*found.paths, *paths], [*found.problems, *problems, *more]
+    return found
 
 
 def find_run_of(project: Project, workflow: str, champion: Champion) -> RunRecord | None:
@@ -196,7 +211,7 @@ def find_record(project: Project, workflow: str, run: str) -> RunRecord:
 
 
 def report(project: Project, workflows: Sequence[str], engine: "Engine", *, run: str = "") -> Reported:
-    """Render the pages of a run (default: the last finished), those of the champion, and the index."""
+    """Render the pages of a run (default: the last finished), those under names that stay, and the index."""
     from pinmill.report import update_index, write_pages
 
     found = Reported(by=engine.told)
@@ -206,8 +221,8 @@ def report(project: Project, workflows: Sequence[str], engine: "Engine", *, run:
             record = read_record(project.runs_folder(workflow), owner)  # nothing ran: its pages are another run's
         pages, problems = read_pages(project, record, outcome=record.outcome)
         rendered = render_linked(project, pages, engine)
-        shown = show_champion(project, workflow, engine)
-        parts = [([], problems), write_pages(project, rendered), (shown.paths, shown.problems)]
+        stable = [show(project, workflow, engine) for show in (show_champion, show_others)]
+        parts = [([], problems), write_pages(project, rendered), *((each.paths, each.problems) for each in stable)]
         found.paths += [path for paths, _ in parts for path in paths]
         found.problems += [problem for _, problems in parts for problem in problems]
         found.by = rendered.by

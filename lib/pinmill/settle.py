@@ -90,8 +90,8 @@ def settle(work: Work) -> None:
     """Move the champion if the decision says so, put the pages in place, and write the final record."""
     board, workflow, made = work.project.board, work.plan.workflow, work.record.output(DECISION)
     if made is None:
-        record, rendered = render(work, replace(work.record, status="succeeded"), shows=None)
-        work.save(place(work, record, rendered, shows=None).end("succeeded", now_utc()))
+        record, rendered = render(work, replace(work.record, status="succeeded"), shows="")
+        work.save(place(work, record, rendered, shows="").end("succeeded", now_utc()))
         return
     facts, history, run = read_facts(board, made), read_history(board, workflow), work.record.run
     facts = {**facts, "reasons": [*facts["reasons"], *tell_given(work)]}
@@ -140,7 +140,8 @@ def find_damage(work: Work, champion: Champion) -> str:
 def render(work: Work, record: RunRecord, *, shows: str | None) -> tuple[RunRecord, "Rendered | None"]:
     """The pages of a run, not yet in place, and its record. A failed render is a warning, never a failure.
 
-    `shows` is the model version that the pages under names that stay will tell of; None leaves them as they are.
+    `shows` is the model version that the pages under names that stay will tell of, empty where a job decides on none;
+    None leaves them as they are.
     Where nothing ran, the last run's pages are its own, unless some are missing.
     """
     project, last, due = work.project, work.last, sum(bool(stage.page) for stage in work.plan.stages)
@@ -148,7 +149,7 @@ def render(work: Work, record: RunRecord, *, shows: str | None) -> tuple[RunReco
         return record, None
     same = last and [stage.executed for stage in last.stages] == [stage.executed for stage in record.stages]
     stand = same and len(last.pages) == due and all((project.root / path).is_file() for path in last.pages.values())
-    if stand and (shows is None or is_shown(project, record.workflow, shows)):
+    if stand and (shows is None or is_shown(project, record.workflow, shows, last.pages)):
         return replace(record, pages=last.pages), None
     try:
         from pinmill.report import choose_engine
@@ -173,9 +174,10 @@ def place(work: Work, record: RunRecord, rendered: "Rendered | None", *, shows: 
     }
     try:
         written, problems = write_pages(project, replace(rendered, pages=parts[True]))
+        stable = replace(rendered, pages=parts[False])
         if shows is not None:
-            _, more = publish(project, record.workflow, replace(rendered, pages=parts[False]), shows)
-            problems += more
+            put = publish(project, record.workflow, stable, shows) if shows else write_pages(project, stable)
+            problems += put[1]
     except Exception as error:  # as above
         written, problems = [], [str(error) or type(error).__name__]
     pages = {path.stem: project.relative(path) for path in written}
