@@ -6,9 +6,11 @@ import hashlib
 import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,6 +97,41 @@ def test_wrong_words_are_told_with_the_next_step(small: Workplace, words: list[s
 
 
 # What runs again
+
+
+def run_from_cron(place: Workplace, *words: str) -> subprocess.CompletedProcess:
+    """Run as Debian's cron does: from another folder, with a handful of variables, and without a terminal."""
+    environ = {"HOME": str(place.root.parent), "LOGNAME": "ada", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
+    command = [Path(sys.executable).with_name("pinmill"), "run", "small", *words]
+    return subprocess.run(
+        command, cwd="/", env={**environ, "PINMILL_HOME": str(place.root)}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=120, start_new_session=True,
+    )  # fmt: skip
+
+
+def test_a_run_from_cron_needs_no_folder_terminal_or_environment_and_its_lines_have_times(small: Workplace) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    done = run_from_cron(small)
+    record = last_run(small)
+    assert (done.returncode, record["status"], did(record)) == (0, "succeeded", ran(*STAGES)), done.stderr
+    lines = [line.partition(" ") for line in done.stderr.splitlines()]
+    assert all(before <= datetime.fromisoformat(time) <= datetime.now(UTC) for time, _, _ in lines)
+    said = [re.sub(r"\d+\.\d s", "1.0 s", text) for _, _, text in lines]
+    assert said == [
+        text
+        for number, stage in enumerate(STAGES, start=1)
+        for text in (f"{stage} ({number}/4) runs: it never ran before", f"{stage} is done in 1.0 s")
+    ]
+
+
+def test_a_stage_from_cron_is_ended_by_its_timeout(small_trained: Workplace) -> None:
+    small_trained.params("workflow: small\nsource: numbers.txt\nrun: {timeout: {train: 2}}\n", "small")
+    small_trained.edit("02-train", "model = ", "time.sleep(3600)\nmodel = ")
+    done = run_from_cron(small_trained)
+    record = last_run(small_trained)
+    assert (done.returncode, record["status"], record["warnings"]) == (4, "failed", [])
+    assert "the stage took longer than 2 s (run: timeout in the params file)" in done.stderr
+    assert record["error"] in done.stderr
 
 
 def test_first_run_trains_promotes_and_leaves_a_card(small_trained: Workplace) -> None:
