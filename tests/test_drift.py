@@ -227,8 +227,8 @@ def test_what_is_no_number_time_or_boolean_is_unreadable_and_not_missing() -> No
         for kind in ("number", "date", "boolean")
         for told in [compare_column(kind, WEIRD, WEIRD)]
     }
-    # Missing are None, the blank, NaN and NaT. Numbers are -(10**30), "12", 1e308 and 0; times are "2024-02-29" and "9999-12-31";
-    # booleans are True and 0.
+    # Missing are None, the blank, NaN and NaT. Numbers are -(10**30), "12", 1e308 and 0; times are "2024-02-29" and
+    # "9999-12-31"; booleans are True and 0.
     assert shares == {"number": (4, 14), "date": (4, 16), "boolean": (4, 16)}
 
 
