@@ -59,8 +59,8 @@ def test_traffic_becomes_a_row_for_each_number() -> None:
     seen |= {"errors": 2, "cached": 0.25, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}
     rows = traffic_rows(WEEK, seen, now=WEEK.end)
     values = {
-        "requests": (8, 8), "rows": (20, 8), "errors": (2, 8), "error_share": (0.25, 8), "cached": (0.25, 20),
-        "p50_ms": (1.0, 8), "p95_ms": (2.0, 8), "p99_ms": (3.0, 8), "complete": (1.0, 8),
+        "requests": (8, 8), "rows": (20, 8), "errors": (2, 8), "cached": (0.25, 20), "p50_ms": (1.0, 8),
+        "p95_ms": (2.0, 8), "p99_ms": (3.0, 8), "error_share": (0.25, 8), "complete": (1.0, 8),
     }  # fmt: skip
     about = {"period": "2026-11-16", "end": "2026-11-23", "subject": "traffic", "model": "v1, v2"}
     assert rows == [{**about, "metric": name, "value": value, "n": n} for name, (value, n) in values.items()]
@@ -104,6 +104,14 @@ def test_what_is_found_anew_replaces_its_subject_and_the_rest_stays() -> None:
     assert values_of(merged, WEEK, "input") == {"psi": 0.1}
     assert values_of(merged, NEXT, "score") == {"f1": 0.7}
     assert len(merged) == 3
+
+
+def test_of_what_was_found_twice_the_last_counts() -> None:
+    merged = merge_history(None, make_history(found(WEEK, "score", f1=0.5) + found(WEEK, "score", f1=0.9)))
+    assert values_of(merged, WEEK, "score") == {"f1": 0.9}
+    before = make_history(traffic_rows(WEEK, traffic(30), now=DURING) + traffic_rows(WEEK, traffic(10), now=DURING))
+    now = merge_history(before, make_history(traffic_rows(WEEK, traffic(10), now=AFTER)))
+    assert values_of(now, WEEK, "traffic")["complete"] == 1
 
 
 def test_nothing_found_changes_nothing() -> None:
@@ -195,7 +203,7 @@ def test_drift_is_computed_until_a_complete_period_has_it() -> None:
 
 def test_a_table_that_is_no_history_is_one_clear_error() -> None:
     good = make_history(found(WEEK, "score", f1=1.0))
-    step = ". Restore an earlier version of the pin, or remove it: the history then begins anew"
+    step = ". Another table, or a damaged one: take this version of the pin off the board, then the one before goes on"
     damaged = {
         "2 problems in the history: column 'metric' is missing; column 'n' is missing": good.drop(
             columns=["metric", "n"]

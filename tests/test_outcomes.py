@@ -4,12 +4,12 @@ import json
 import math
 import secrets
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas
@@ -18,11 +18,15 @@ from pandas import DataFrame, Series
 from pandas.testing import assert_frame_equal
 from pinmill.errors import DataError, ParameterError
 from pinmill.outcomes import list_functions, list_unknown, read_outcomes, read_truth, score_outcomes
-from pinmill.periods import Period, list_periods
+from pinmill.periods import Period, list_periods, read_inputs, read_outputs, read_traffic
 from pinmill.store import Annotation, Store
+from pinmill.version import now_utc
 from scipy.stats import binom
 from sklearn import metrics
 from test_periods import MONDAY, SPAM, WEEK, call, explain, fill, refusal
+
+if TYPE_CHECKING:
+    from conftest import Server, Workplace
 
 HAM = {"label": "ham", "value": 0.8, "probability": {"ham": 0.8, "spam": 0.2}}
 BINARY = {"task": "binary", "classes": ["ham", "spam"], "positive": "spam", "draws": 200, "seed": 1}
@@ -414,3 +418,37 @@ def test_classes_in_windows_have_the_metrics_of_vetiver() -> None:
     assert_frame_equal(ours[: len(theirs)], theirs, check_dtype=False)
     assert ours[len(theirs) :]["n"].tolist() == [1, 1, 1]
     assert ours["n"].sum() == 3 * len(frame)
+
+
+def test_a_real_service_leaves_calls_that_meet_their_labels(
+    trained: "Workplace", serve: Callable[..., "Server"]
+) -> None:
+    trained.params((trained.root / "params/tiny.yaml").read_text() + "log_inputs: true\n")
+    began, server = now_utc(), serve()
+    texts = ["win a free prize now", "see you at lunch", "the report is attached"]
+    told = server.ask("POST", "/predictions", texts).json()
+    single = server.ask("POST", "/prediction", texts[0]).json()
+    assert server.ask("POST", "/predictions", [{"txt": "x"}]).status_code == 422
+    assert (server.is_ready(), server.ask("GET", "/metadata").status_code) == (True, 200)
+    labels = [{"text": texts[0], "label": "spam"}, {"text": texts[1], "label": "spam"}, {"text": "new", "label": "ham"}]
+    assert server.ask("POST", "/annotations", labels).status_code == 201
+    assert server.stop() == 0  # which writes the log
+
+    store = Store(trained.root / "outputs/pinmill.sqlite")
+    span = Period(began, now_utc())
+    traffic = read_traffic(store, "tiny", span)
+    counts = {each["endpoint"]: (each["requests"], each["rows"], each["errors"]) for each in traffic["endpoints"]}
+    assert counts == {
+        "POST /predictions": (2, 3, 1), "POST /prediction": (1, 1, 0), "GET /metadata": (1, 0, 0),
+        "POST /annotations": (1, 0, 0),
+    }  # fmt: skip
+    assert (traffic["requests"], traffic["rows"], traffic["cached"]) == (5, 4, 0.25)
+    inputs, facts = read_inputs(store, "tiny", span)
+    assert (inputs["text"].tolist(), facts["hidden"]) == ([*texts, texts[0]], 0)
+    outputs = read_outputs(store, "tiny", span)
+    assert outputs["label"].tolist() == [each["label"] for each in [*told, single]]
+    assert outputs["probability of spam"].tolist() == [each["probability"]["spam"] for each in [*told, single]]
+    outcomes = read_outcomes(store, "tiny", span, read_truth(store, "tiny"))
+    assert outcomes[["truth", "label"]].values.tolist() == [["spam", told[n]["label"]] for n in (0, 1, 0)]
+    assert {*outcomes["version"]} == {told[0]["version"]}
+    store.close()

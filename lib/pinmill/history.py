@@ -26,13 +26,12 @@ def make_history(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
 
 def traffic_rows(period: Period, traffic: Mapping[str, Any], *, now: datetime) -> list[dict[str, Any]]:
     """The rows of what `read_traffic` told, and of whether the period was complete (1.0) or running (0.0) by `now`."""
-    requests, rows = traffic["requests"], traffic["rows"]
-    error_share = traffic["errors"] / requests if requests else math.nan
-    values = {name: (traffic[name], requests) for name in ("requests", "rows", "errors")}
-    values |= {"error_share": (error_share, requests), "cached": (traffic["cached"], rows)}
-    values |= {name: (traffic[name], requests) for name in ("p50_ms", "p95_ms", "p99_ms")}
-    values |= {"complete": (float(now >= period.end), requests)}
-    found = [{"metric": name, "value": value, "n": n} for name, (value, n) in values.items()]
+    requests = traffic["requests"]
+    values = {name: traffic[name] for name in ("requests", "rows", "errors", "cached", "p50_ms", "p95_ms", "p99_ms")}
+    values |= {"error_share": traffic["errors"] / requests if requests else math.nan}
+    values |= {"complete": float(now >= period.end)}
+    counts = {"cached": traffic["rows"]}
+    found = [{"metric": name, "value": value, "n": counts.get(name, requests)} for name, value in values.items()]
     return period_rows(period, "traffic", found, model=[each["version"] for each in traffic["versions"]])
 
 
@@ -66,12 +65,8 @@ def merge_history(before: DataFrame | None, now: DataFrame) -> DataFrame:
 
 def _find_removed(old: DataFrame, new: DataFrame) -> list[str]:
     """The periods that have less traffic in `new` than in `old`."""
-    counts = [
-        each[(each["subject"] == "traffic") & each["metric"].isin(["requests", "rows"])]
-        .drop_duplicates(KEY, keep="last")
-        .set_index(["period", "metric"])["value"]
-        for each in (old, new)
-    ]
+    both = [each[(each["subject"] == "traffic") & each["metric"].isin(["requests", "rows"])] for each in (old, new)]
+    counts = [each.groupby(["period", "metric"])["value"].last() for each in both]
     fewer = counts[1] < counts[0].reindex(counts[1].index)
     return [*fewer.index[fewer].get_level_values("period").unique()]
 
@@ -80,7 +75,8 @@ def needs_drift(before: DataFrame | None, period: Period, now: datetime) -> bool
     """Whether drift in a period is to be computed: not if it was, when the period was complete already."""
     if before is None or now < period.end:
         return True
-    rows = _check(before, "the history").query("period == @period.name")
+    history = _check(before, "the history")
+    rows = history[history["period"] == period.name]
     was_complete = (rows["metric"] == "complete") & (rows["value"] == 1)
     return not (was_complete.any() and rows["subject"].isin(DRIFT).any())
 
@@ -94,7 +90,9 @@ def _check(table: DataFrame, name: str) -> DataFrame:
         problems = [f"column {column!r} holds what is no number" for column in wrong if wrong[column].any()]
         problems += [f"column {column!r} has missing values" for column in [*KEY, "n"] if table[column].isna().any()]
     if problems:
-        step = "Restore an earlier version of the pin, or remove it: the history then begins anew"
+        step = (
+            "Another table, or a damaged one: take this version of the pin off the board, then the one before goes on"
+        )
         raise DataError(f"{describe_problems(name, problems)}. {step}")
     return _set_types(table[COLUMNS])
 

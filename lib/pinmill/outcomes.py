@@ -14,11 +14,11 @@ from pinmill.annotations import cast_values, current_labels
 from pinmill.bootstrap import score_table, summarise
 from pinmill.errors import DataError, ParameterError, describe_problems, did_you_mean
 from pinmill.metrics import DEFAULT_METRICS, METRICS, OF_PROBABILITIES, OTHER_METRICS, Predictions, as_labels
-from pinmill.periods import Period, is_scored, list_outputs, select_calls
+from pinmill.periods import IS_SCORED, Period, list_outputs, select_calls
 from pinmill.store import ANNOTATIONS, CALLS, Store
 from pinmill.table import remove_repeats
 
-CELLS = 50_000_000  # of draws times rows: 100 MB of weights
+CELLS = 20_000_000  # of draws times rows: 40 MB of weights
 CALLED = 1_000_000  # of draws times rows, of a function that is called for each draw: some seconds
 FEWEST = 50  # draws that an interval needs
 LEVEL = 0.95
@@ -39,7 +39,7 @@ def read_outcomes(store: Store, workflow: str, period: Period, truth: Mapping[st
     """
     of = CALLS.c
     labelled = sql.select(ANNOTATIONS.c.hash).where(ANNOTATIONS.c.workflow == workflow)
-    chosen = select_calls(workflow, period) & is_scored() & of.input_hash.in_(labelled)
+    chosen = select_calls(workflow, period) & IS_SCORED & of.input_hash.in_(labelled)
     query = sql.select(of.input_hash, of.output, of.version, of.time).where(chosen).order_by(of.id)
     rows = [row for row in store.read(query) if row.input_hash in truth]
     told = Series([truth[row.input_hash] for row in rows], name="truth", dtype=object)

@@ -18,6 +18,8 @@ LENGTHS = {"day": 1, "week": 7, "month": 32}  # days from the start of a period 
 PROBES = ("GET /ping", "GET /ready", "GET /health", "GET /metrics")  # asked by machines that watch, not by callers
 PERCENTS = (50, 95, 99)
 MOST_CALLERS = 20  # told one by one
+IS_ROW = CALLS.c.input_hash != ""  # a row to be scored; the one of a call that had none says only that it was made
+IS_SCORED = IS_ROW & (CALLS.c.status == 200) & CALLS.c.output.is_not(sql.null())
 SPREAD, STEP = 65_536, 40_503  # an odd step: ids in a row fall all over the range, and each again on its own place
 
 
@@ -80,14 +82,9 @@ def read_traffic(store: Store, workflow: str, period: Period) -> dict[str, Any]:
     endpoints and versions: the same of each; days: the same of each day that had a call, in order.
     """
     of, n, chosen = CALLS.c, sql.func.count(), select_calls(workflow, period)
-    is_row, is_request = of.input_hash != "", of.row == 0
-    counts = {
-        "requests": n.filter(is_request),
-        "rows": n.filter(is_row),
-        "errors": sql.func.count(of.request.distinct()).filter(of.status >= 400),
-        "cached": n.filter(is_row & of.cached),
-        "timed": n.filter(is_row & is_request),
-    }
+    counts = {"requests": n.filter(of.row == 0), "rows": n.filter(IS_ROW)}
+    counts |= {"errors": sql.func.count(of.request.distinct()).filter(of.status >= 400)}
+    counts |= {"cached": n.filter(IS_ROW & of.cached), "timed": n.filter(IS_ROW & (of.row == 0))}
     keys = {"day": sql.func.substr(of.time, 1, 10), "endpoint": of.endpoint, "caller": of.caller, "version": of.version}
     columns = [column.label(name) for name, column in (keys | counts).items()]
     groups = [row._mapping for row in store.read(sql.select(*columns).where(chosen).group_by(*keys))]
@@ -97,7 +94,7 @@ def read_traffic(store: Store, workflow: str, period: Period) -> dict[str, Any]:
     return {
         **{name: total[name] for name in ("requests", "rows", "errors")},
         "cached": total["cached"] / total["rows"] if total["rows"] else math.nan,
-        **_read_percentiles(store, chosen & is_row & is_request, total["timed"]),
+        **_read_percentiles(store, chosen & IS_ROW & (of.row == 0), total["timed"]),
         "callers": callers[:MOST_CALLERS] + others,
         "endpoints": _sum_by(groups, "endpoint"),
         "versions": [each for each in _sum_by(groups, "version") if each["rows"]],
@@ -137,8 +134,7 @@ def read_inputs(
     """
     from pandas import DataFrame
 
-    chosen = select_calls(workflow, period) & (CALLS.c.input_hash != "")
-    is_kept = CALLS.c.input.is_not(sql.null())
+    chosen, is_kept = select_calls(workflow, period) & IS_ROW, CALLS.c.input.is_not(sql.null())
     counts = store.read(sql.select(sql.func.count(), sql.func.count().filter(is_kept)).where(chosen))
     rows, kept = counts[0] if counts else (0, 0)
     values = _sample(store, CALLS.c.input, chosen & is_kept, kept, most=most)
@@ -148,14 +144,9 @@ def read_inputs(
 
 def read_outputs(store: Store, workflow: str, period: Period, *, most: int = 20_000) -> "DataFrame":
     """What the model said of a sample, as in `read_inputs`, of the rows that it scored; columns as `list_outputs`."""
-    chosen = select_calls(workflow, period) & is_scored()
+    chosen = select_calls(workflow, period) & IS_SCORED
     counts = store.read(sql.select(sql.func.count()).where(chosen))
     return list_outputs(_sample(store, CALLS.c.output, chosen, counts[0][0] if counts else 0, most=most))
-
-
-def is_scored() -> sql.ColumnElement[bool]:
-    """Whether a row of the call log holds what the model said of an input."""
-    return (CALLS.c.input_hash != "") & (CALLS.c.status == 200) & CALLS.c.output.is_not(sql.null())
 
 
 def list_outputs(outputs: Sequence[Any]) -> "DataFrame":
@@ -167,14 +158,11 @@ def list_outputs(outputs: Sequence[Any]) -> "DataFrame":
 
     told = [output if isinstance(output, dict) else {} for output in outputs]
     shares = [each["probability"] if isinstance(each.get("probability"), dict) else {} for each in told]
-    numbers = [
-        {"value": each.get("value"), **{f"probability of {name}": share for name, share in of.items()}}
-        for each, of in zip(told, shares, strict=True)
-    ]
+    named = [{f"probability of {name}": share for name, share in each.items()} for each in shares]
+    numbers = [{"value": each.get("value"), **more} for each, more in zip(told, named, strict=True)]
     frame = pandas.DataFrame(numbers, columns=None if numbers else ["value"], dtype=object)
-    labels = pandas.Series([each.get("label") for each in told], frame.index, dtype=object)
-    frame = frame.apply(pandas.to_numeric, errors="coerce").astype(float)
-    return pandas.concat([labels.rename("label"), frame], axis="columns")
+    labels = pandas.Series([each.get("label") for each in told], name="label", dtype=object)
+    return pandas.concat([labels, frame.apply(pandas.to_numeric, errors="coerce").astype(float)], axis="columns")
 
 
 def _sample(store: Store, column: sql.Column, chosen: sql.ColumnElement[bool], n: int, *, most: int) -> list[Any]:
