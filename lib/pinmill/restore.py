@@ -29,7 +29,9 @@ from pinmill.version import VERSION
 
 MANIFEST_LIMIT = 2**28  # bytes; 150 for each of a million members
 NAME_LIMIT = 4096  # bytes of a member's name
-UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError)
+UNREADABLE = (
+    tarfile.TarError, OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError, RecursionError,
+)  # fmt: skip
 AT_WORK = "it was at work when the backup was made"
 Manifest = Mapping[str, Any]
 
@@ -70,13 +72,13 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
     return {name: value for name, value in manifest.items() if name != "members"}
 
 
-def read_members(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and content of each member of a backup, from front to back; the last bytes of the file are read, too."""
+def read_members(file: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """Header and content of each member of a backup, from front to back; the last bytes of the file are read, too."""
     with gzip.open(file) as zipped:
         with tarfile.open(fileobj=zipped, mode="r|", tarinfo=Entry) as tar:
             for member in tar:
                 tar.members = []  # or the archive would remember each
-                yield member.name, tar.extractfile(member)
+                yield member, tar.extractfile(member)
         while rest := zipped.read(2**16):
             if rest.strip(b"\0"):
                 raise tarfile.ReadError("something stands behind its end")
@@ -84,15 +86,17 @@ def read_members(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 def check_backup(file: Path) -> Manifest:
     """The manifest of a backup that is as it was written: one of this format, each member as told and in its place."""
-    members: dict[str, Any] = {}
+    members, last = dict[str, Any](), b""
     try:
-        for name, data in read_members(file):
-            if MANIFEST in members or name in members:
-                raise tarfile.ReadError(f"{name!r} stands there twice, or behind the manifest")
-            kept = data.read(MANIFEST_LIMIT) if name == MANIFEST else b""
-            sha256 = hashlib.file_digest(data, "sha256").hexdigest()
-            members[name] = kept or {"sha256": sha256, "size": data.tell()}
-        manifest = json.loads(members.pop(MANIFEST, b"{}"))
+        for member, data in read_members(file):
+            if last or member.name in members:
+                raise tarfile.ReadError(f"{member.name!r} stands there twice, or behind the manifest")
+            if member.name == MANIFEST:
+                last = data.read(min(member.size, MANIFEST_LIMIT))
+            else:
+                digest = hashlib.file_digest(data, "sha256").hexdigest()
+                members[member.name] = {"sha256": digest, "size": member.size}
+        manifest = json.loads(last or b"{}")
         if manifest.get("format") != FORMAT:
             said = f"its format is {manifest.get('format')!r}; this Pinmill ({FORMAT}) can restore format {FORMAT} only"
             raise BackupError(f"{file} cannot be restored: {said}")
@@ -155,7 +159,8 @@ def lay_out(project: Project, file: Path, manifest: Manifest) -> None:
         step = "A backup is restored into a project without any: a new folder with its params/ and notebooks/"
         raise BackupError(f"{describe_problems(str(project.root), found)}. {step}. Nothing was changed")
     try:
-        for name, data in read_members(file):
+        for member, data in read_members(file):
+            name = member.name
             part, _, rest = name.partition("/")
             if name != MANIFEST:
                 path = beside(targets[part]) / rest
