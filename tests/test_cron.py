@@ -181,7 +181,7 @@ def test_a_missed_job_is_told_once_and_told_to_be_over(
     missed = ["schedule", "run", "--", "schedule", "missed"]  # as cron starts it, which makes it no missed one itself
     first = small.pinmill(*missed, code=1, PINMILL_NOTIFY=url).stdout
     assert "2 of 3 jobs missed\npinmill run small: due " in first
-    assert "Run it now: pinmill schedule run -- run small\npinmill runs: due " in first
+    assert "; run it now: pinmill schedule run -- run small\npinmill runs: due " in first
     assert titles == ["[Pinmill] missed, pinmill runs", "[Pinmill] small: missed, pinmill run small"]
     small.pinmill(*missed, code=1, PINMILL_NOTIFY=url)
     assert len(titles) == 2
@@ -207,6 +207,30 @@ def test_a_firing_that_was_killed_is_missed_until_it_runs(crontab: None, small: 
     (found,) = json.loads(small.pinmill("schedule", "missed", "--json", code=1).stdout)
     assert (found["command"], found["line"]) == ("pinmill runs", 1)
     assert small.json("schedule", "show")["jobs"][0]["status"] == "interrupted"
+
+
+def test_a_job_that_is_refused_for_its_params_is_missed_and_told_though_nobody_can_read_whom(
+    crontab: None, small: Workplace, hook: tuple[str, list[str]]
+) -> None:
+    write_schedule(small, "17 3 * * * pinmill run small")
+    small.pinmill("schedule", "install")
+    set_clock_back(small)
+    small.params("workflow: small\nsource: numbers.txt\npowr: 2\n", "small")
+    small.pinmill("schedule", "run", "--", "run", "small", code=2)
+    small.pinmill("schedule", "missed", code=1, PINMILL_NOTIFY=hook[0])
+    assert hook[1] == ["[Pinmill] small: missed, pinmill run small"]
+
+
+def test_settings_hold_for_what_stands_below_as_in_any_crontab_and_that_is_said(
+    crontab: None, small: Workplace
+) -> None:
+    write_schedule(small, LINE)
+    small.pinmill("schedule", "install")
+    write_raw(read_raw() + OTHERS)
+    write_schedule(small, "MAILTO=ops@example.org", LINE)
+    expected = "MAILTO=ops@example.org: also for the lines below this block in your crontab\n"
+    assert small.pinmill("schedule", "install").stderr == expected
+    assert b"\nMAILTO=ops@example.org\n17 3 * * 1 cd " in read_raw()
 
 
 # Debian's real daemon

@@ -400,6 +400,17 @@ def test_sigterm_goes_on_to_the_command_which_ends_in_order(small: Workplace) ->
     assert [run["status"] for run in small.json("runs")] == ["interrupted"]
 
 
+def test_a_second_firing_leaves_the_record_to_the_one_that_is_at_work(small: Workplace) -> None:
+    process, firing = start_held(small)
+    assert "is at work" in small.pinmill("schedule", "run", "--", "run", "small", code=75).stdout
+    assert read_firing(project_of(small), ["run", "small"]) == firing
+    (small.root / f"release-{firing.run}").touch()
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err) == (0, "", "")
+    ended = read_firing(project_of(small), ["run", "small"])
+    assert (ended.run, ended.status) == (firing.run, "succeeded")
+
+
 def test_a_firing_that_was_killed_is_seen_as_interrupted(small: Workplace) -> None:
     process, firing = start_held(small)
     below = psutil.Process(process.pid).children(recursive=True)

@@ -1,6 +1,7 @@
 """Commands about the schedule: have cron run it, tell what it will do and did, and find what it missed."""
 
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ def install(
     crontab.note_installed(project, schedule, now_utc())
     did = "were installed before" if block == former else "are installed in your crontab"
     print(f"{len(schedule.jobs)} jobs {did}. When they run: pinmill schedule show")
+    if schedule.settings and after.strip():
+        print(f"{', '.join(schedule.settings)}: also for the lines below this block in your crontab", file=sys.stderr)
 
 
 @app.command()
@@ -93,7 +96,7 @@ def show(as_json: AsJson = False) -> None:
         due = [when.isoformat(" ", "minutes") for when in islice(next_times(job.expression, now, zone), SHOWN)]
         told = {"line": job.line, "command": job.command, "times": job.times, "when": explain(job), "next": due}
         jobs.append(told | find_last(project, job, alone=is_alone(job, schedule)))
-    name = getattr(zone, "key", None) or str(zone)
+    name = getattr(zone, "key", "UTC") or "this machine"
     if as_json:
         print_json({"installed": said, "zone": name, "jobs": jobs, "problems": schedule.problems})
         return
@@ -248,10 +251,8 @@ def find_end(project: Project, job: "Job", *, alone: bool, now: datetime) -> dat
 
 def describe(job: "Job", due: datetime) -> str:
     """What was missed, and how it can be made good."""
-    step = f"pinmill schedule run -- {job.command.removeprefix('pinmill ')}"
-    return (
-        f"{job.command}: due {due.isoformat(' ', 'minutes')}, and no run since that was not killed. Run it now: {step}"
-    )
+    step = f"look at outputs/logs/schedule.log; run it now: pinmill schedule run -- {shlex.join(job.words)}"
+    return f"{job.command}: due {due.isoformat(' ', 'minutes')}, and it has not run to an end since; {step}"
 
 
 def tell_missed(project: Project, jobs: Sequence["Job"], found: Sequence[tuple["Job", datetime]]) -> None:
@@ -259,26 +260,24 @@ def tell_missed(project: Project, jobs: Sequence["Job"], found: Sequence[tuple["
     from pinmill.incidents import Incident
     from pinmill.notify import announce
 
+    facts = [
+        (job.workflow, "schedule", job.command, f"missed, {job.command}", describe(job, due)) for job, due in found
+    ]
     for workflow in sorted({job.workflow for job in jobs}):
-        mine = [(job, due) for job, due in found if job.workflow == workflow]
-        facts = [(job.command, f"missed, {job.command}", describe(job, due)) for job, due in mine]
-        incidents = [Incident("missed", workflow, "schedule", *each) for each in facts]
-        try:
-            urls = find_addresses(project, workflow)
-            problems = announce(project, workflow, "schedule", incidents, urls=urls, hidden=())
-        except PinmillError as error:
-            problems = [f"of {workflow} nobody was told: {error}"]
-        for problem in problems:
+        incidents = [Incident("missed", *each) for each in facts if each[0] == workflow]
+        urls = find_addresses(project, workflow)
+        for problem in announce(project, workflow, "schedule", incidents, urls=urls, hidden=()):
             print(problem, file=sys.stderr)
 
 
 def find_addresses(project: Project, workflow: str) -> list[str]:
-    """Who is told about a workflow; where there is none, those of PINMILL_NOTIFY. Raises ParameterError."""
+    """Who is told about a workflow; without one, or when its params are wrong, those of PINMILL_NOTIFY."""
     from pinmill.notify import find_urls
     from pinmill.params import RunSettings, check_params
     from pinmill.plan import load_workflow, read_notebooks
 
-    if not workflow:
+    try:
+        given = load_workflow(project, workflow)
+        return find_urls(project, check_params(given, read_notebooks(project, given), project.settings)[1])
+    except PinmillError:
         return find_urls(project, RunSettings())
-    given = load_workflow(project, workflow)
-    return find_urls(project, check_params(given, read_notebooks(project, given), project.settings)[1])

@@ -85,7 +85,7 @@ def call_crontab(*words: str, given: bytes = b"") -> subprocess.CompletedProcess
 def is_installed(project: Project) -> bool:
     """Whether the user's crontab has a block of this project; no where there is no cron."""
     try:
-        return bool(split_crontab(read_crontab(), project.root)[1])
+        return make_marks(project.root)[0] in read_crontab().split("\n")
     except ProjectError:
         return False
 

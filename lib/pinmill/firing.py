@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from pinmill.errors import ParameterError
 from pinmill.lock import is_alive
 from pinmill.project import COMMAND, Project
 from pinmill.runs import EXIT_CODES, make_run_id, record_type, write_json
@@ -21,6 +22,7 @@ from pinmill.version import now_utc
 
 LOG_BYTES, LOG_FILES = 1_000_000, 5  # some years of a few jobs
 SHOWN = 1000  # lines of a failure that go into a mail
+WRONG_USE = ParameterError.exit_code  # of what was refused before it began
 BY_SIGNAL = 128  # a shell's exit code of what a signal ended is this and its number
 
 
@@ -35,7 +37,7 @@ class Firing:
     code: int | None = None
     pid: int = 0
     born: float = 0.0
-    ran: str = ""  # when this one, or the last before it, came to an end by itself
+    ran: str = ""  # when this one, or the last before it, ended that was not refused, skipped or killed
 
     @property
     def status(self) -> str:
@@ -73,7 +75,8 @@ def read_firing(project: Project, words: Sequence[str]) -> Firing | None:
 def fire(project: Project, words: Sequence[str]) -> int:
     """Run `pinmill WORDS` as cron does, print what it said unless it succeeded, and return its exit code.
 
-    Raises OSError if that cannot be recorded; a log that cannot be written is told, and hinders nothing.
+    One that is at work already keeps its record. Raises OSError if nothing can be recorded; a log that cannot be
+    written is told, and hinders nothing.
     """
     import psutil
 
@@ -81,7 +84,9 @@ def fire(project: Project, words: Sequence[str]) -> int:
     own = {"pid": os.getpid(), "born": psutil.Process().create_time(), "ran": former.ran if former else ""}
     firing = Firing(tuple(words), make_run_id(started), started.isoformat(), **own)
     file, lines, unlogged = firing_file(project, words), deque(maxlen=SHOWN), set()
-    write_json(file, asdict(firing))
+    overlaps = former is not None and former.status == "running"
+    if not overlaps:
+        write_json(file, asdict(firing))
 
     def say(line: str) -> None:
         """Keep a line in the log, and for the mail."""
@@ -97,8 +102,9 @@ def fire(project: Project, words: Sequence[str]) -> int:
     ended = now_utc()
     say(f"ended with exit code {code} after {(ended - started).total_seconds():.1f} s")
     firing = replace(firing, ended=ended.isoformat(), code=code)
-    is_done = firing.status not in ("skipped", "interrupted")
-    write_json(file, asdict(replace(firing, ran=firing.ended if is_done else firing.ran)))
+    has_run = code != WRONG_USE and firing.status not in ("skipped", "interrupted")
+    if has_run or not overlaps:
+        write_json(file, asdict(replace(firing, ran=firing.ended if has_run else firing.ran)))
     print("\n".join([*(lines if code else ()), *unlogged]), end="\n" if code or unlogged else "")
     return code
 
