@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,16 +13,26 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
-from pinmill import doctor
+from pinmill import doctor, operation
+from pinmill.backup import make_backup
 from pinmill.board import Board
+from pinmill.cli_schedule import read_schedule
+from pinmill.crontab import name_command, render_block
 from pinmill.doctor import Finding, compare_lock, examine
+from pinmill.firing import firing_file
+from pinmill.incidents import Incident
+from pinmill.notify import announce
 from pinmill.project import Project, open_project
+from pinmill.runs import RunRecord, write_json, write_record
+from pinmill.tokens import create_token, revoke_token
 
 if TYPE_CHECKING:
     from conftest import Workplace
 
 CHECKS = ["packages", "kernel", "quarto", "board", "pins", "store", "params", "disk", "clock", "git"]
+CHECKS += ["schedule", "runs", "tokens", "backup", "incidents"]
 NOW = datetime.now(UTC)
 PASSWORD = "hunter2-hunter2"
 
@@ -62,6 +73,8 @@ def test_every_check_is_shown_and_a_warning_is_no_failure(small_trained: Workpla
     assert "ok       kernel      kernel python3 starts, computes, and is of this environment\n" in shown
     assert "warning  git         there is no repository, so pins record no commit\n" in shown
     assert f"{'':20} → git init\n" in shown
+    assert "ok       runs        small train succeeded 20" in shown
+    assert "warning  backup      there is none\n" in shown
 
 
 def test_a_problem_ends_with_1_and_one_fault_hides_no_other(small_trained: Workplace) -> None:
@@ -258,11 +271,132 @@ def test_git_tells_the_commit_and_what_it_would_take(project: Project) -> None:
     assert doctor.git(project) == Finding("ok", f"commit {commit}, with changes since")
 
 
+# --- in operation
+
+CRONTAB = """#!/bin/sh
+here=$(dirname "$0")
+cat "$here/lines" 2> "$here/said" || { echo "no crontab for me" >&2; exit 1; }
+"""
+
+
+@pytest.fixture
+def cron(project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The lines of a crontab that is not this machine's own; this very process stands for the daemon."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/crontab").write_text(CRONTAB)
+    (tmp_path / "bin/crontab").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(operation, "CRONS", {psutil.Process().name()})
+    (project.root / "schedule.cron").write_text("0 4 * * 1 pinmill run small\n")
+    return tmp_path / "bin/lines"
+
+
+def install(project: Project) -> str:
+    """The block of this project, as `pinmill schedule install` writes it."""
+    return render_block(read_schedule(project), project.root, name_command())
+
+
+def test_the_crontab_is_compared_with_the_schedule_and_the_daemon_looked_for(
+    project: Project, cron: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fix = "pinmill schedule install; service cron start"
+    none = Finding("warning", "your crontab has none of the 1 jobs of schedule.cron", fix)
+    assert operation.schedule(project, NOW) == none
+    cron.write_text("# mine\n" + install(project))
+    good = Finding("ok", "the 1 jobs of schedule.cron are installed, and cron is running")
+    assert operation.schedule(project, NOW) == good
+    monkeypatch.setattr(operation, "CRONS", {"no such daemon"})
+    assert operation.schedule(project, NOW) == Finding("warning", "no cron daemon is running", fix)
+    (project.root / "schedule.cron").write_text("0 5 * * 1 pinmill run small\n")
+    said = "your crontab has other lines than the 1 jobs of schedule.cron; no cron daemon is running"
+    assert operation.schedule(project, NOW) == Finding("warning", said, fix)
+    (project.root / "schedule.cron").write_text("0 5 * * 1 pinmill rnu small\n")
+    found = operation.schedule(project, NOW)
+    assert (found.level, found.fix) == ("warning", "pinmill schedule check")
+    assert "line 1: pinmill rnu small: No such command 'rnu'" in found.found
+    (project.root / "schedule.cron").write_text("# nothing\n")
+    assert operation.schedule(project, NOW) == Finding("ok", "schedule.cron has no jobs")
+    (project.root / "schedule.cron").unlink()
+    assert operation.schedule(project, NOW).found == "there is no schedule.cron, so nothing runs by itself"
+
+
+def test_without_a_crontab_program_there_is_a_warning(
+    project: Project, cron: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = operation.schedule(project, NOW)
+    assert (found.level, found.found.partition(" here.")[0]) == ("warning", "there is no program `crontab`")
+
+
+def test_the_last_run_of_each_job_is_told_and_one_of_the_schedule_that_never_ran(project: Project) -> None:
+    assert operation.runs(project, NOW) == Finding("ok", "nothing has run yet")
+    folder, days = project.runs_folder("small"), ("2026-05-01T04:00:00", "2026-05-02T04:00:00", "2026-05-03T04:00:00")
+    ids = [f"202605{n:02}T040000Z-000000-abcd" for n in (1, 2, 3)]
+    write_record(folder, RunRecord(ids[0], "small", "train", "failed", days[0], error="ValueError: broken\nmore"))
+    failed = Finding(
+        "warning", "small train: failed 2026-05-01T04:00, ValueError: broken", "pinmill runs, and outputs/logs"
+    )
+    assert operation.runs(project, NOW) == failed
+    write_record(folder, RunRecord(ids[2], "small", "train", "skipped", days[2]))
+    assert operation.runs(project, NOW) == failed
+    write_record(folder, RunRecord(ids[1], "small", "train", "rejected", days[1]))
+    assert operation.runs(project, NOW) == Finding("ok", "small train rejected 2026-05-02T04:00")
+    (project.root / "schedule.cron").write_text("0 4 * * 1 pinmill run small\n0 5 * * 1 pinmill pins prune\n")
+    assert operation.runs(project, NOW).found == "pinmill pins prune: never ran"
+    fired = {"words": ["pins", "prune"], "run": "r", "started": days[1], "code": 1, "ended": days[1]}
+    write_json(firing_file(project, ["pins", "prune"]), fired)
+    assert operation.runs(project, NOW).found == "pinmill pins prune: failed 2026-05-02T04:00"
+
+
+def test_tokens_that_expire_within_two_weeks_are_named_and_nothing_else_of_them(project: Project) -> None:
+    assert operation.tokens(project, NOW) == Finding("ok", "there are none")
+    for name, days in (("late", 15), ("soon", 13), ("over", 1), ("gone", 1)):
+        create_token(project.store, name, "scorer", expires=timedelta(days=days), by="me", when=NOW)
+    revoke_token(project.store, "gone", by="me", when=NOW)
+    fix = "pinmill token create another, hand it over, then: pinmill token revoke NAME"
+    soon, over = (f"{NOW + timedelta(days=days):%Y-%m-%dT%H:%M}" for days in (13, 1))
+    assert operation.tokens(project, NOW) == Finding("warning", f"soon expires {soon}; over expires {over}", fix)
+    later = operation.tokens(project, NOW + timedelta(days=2))
+    assert later.found.endswith(f"over expired {over}")
+    for name in ("soon", "over"):
+        revoke_token(project.store, name, by="me", when=NOW)
+    assert operation.tokens(project, NOW) == Finding("ok", "1, none of which expires within 14 days")
+
+
+def test_a_backup_that_is_absent_old_gone_or_changed_is_told(project: Project, tmp_path: Path) -> None:
+    fix, file = "pinmill backup FILE, on another disk, from schedule.cron", tmp_path / "b"
+    assert operation.backup(project, NOW) == Finding("warning", "there is none", fix)
+    size = make_backup(project, file, force=False, now=NOW)["size"]
+    good = Finding("ok", f"{file} of {NOW.isoformat()[:16]}, {size:,} bytes")
+    assert operation.backup(project, NOW + timedelta(days=7)) == good
+    assert operation.backup(project, NOW + timedelta(days=9)) == Finding("warning", f"{file} is 9 days old", fix)
+    file.write_bytes(b"1234")
+    changed = f"{file} is not as it was written: 4 bytes, not {size:,}"
+    assert operation.backup(project, NOW) == Finding("warning", changed, fix)
+    file.unlink()
+    assert operation.backup(project, NOW) == Finding("warning", f"{file} is gone, or on another machine by now", fix)
+
+
+def test_incidents_that_are_not_over_are_told(project: Project) -> None:
+    assert operation.incidents(project, NOW) == Finding("ok", "none is open")
+    found = [Incident("failed", "small", "train", "key", "02-train failed", "text")]
+    assert announce(project, "small", "train", found, urls=[], hidden=[]) == []
+    told = operation.incidents(project, NOW)
+    assert (told.level, told.found[:38]) == ("warning", "small train: 02-train failed, since 20")
+    announce(project, "small", "train", [], urls=[], hidden=[])
+    assert operation.incidents(project, NOW) == Finding("ok", "none is open")
+    (project.outputs / "incidents/small.train.json").write_text("{")
+    assert operation.incidents(project, NOW).level == "warning"
+
+
 def test_no_secret_is_shown_whatever_fails(small: Workplace) -> None:
     lock(small.root, f"numpy=={metadata.version('numpy')}")
     (small.root / ".env").write_text(f"DB_URL=postgresql://u:{PASSWORD}@127.0.0.1:1/db\nTOKEN=tok-{PASSWORD}\n")
     small.params(f"workflow: small\nsource: secret:DB_URL\npower: secret:TOKEN\ntok-{PASSWORD}: 1\n", "small")
     board, store = f"nothing://u:{PASSWORD}@host/x", f"postgresql://u:{PASSWORD}@127.0.0.1:1/db"
+    error = f"no connection to postgresql://u:{PASSWORD}@127.0.0.1:1/db"
+    folder, run = small.root / "outputs/runs/small", "20260501T040000Z-000000-abcd"
+    write_record(folder, RunRecord(run, "small", "train", "failed", "2026-05-01T04:00:00", error=error))
     done = small.pinmill("doctor", "--json", code=1, PINMILL_BOARD=board, PINMILL_STORE=store)
     assert [text for text in (done.stdout, done.stderr) if PASSWORD in text] == []
     assert done.stdout.count('"problem"') >= 3
