@@ -35,7 +35,7 @@ def annotate(
     from pinmill.plan import make_plan
 
     project = open_project()
-    plan = make_plan(project, workflow, job="annotate", assignments=[])
+    plan = make_plan(project, workflow, job="annotate", assignments=[], tells=False)
     if find_spec("voila") is None:
         raise ProjectError("the app needs Voilà: pip install 'pinmill[app]'. Or open notebooks/annotate.ipynb.")
     from pinmill.tokens import read_tokens

@@ -54,7 +54,7 @@ def serve(
     from pinmill.seed import start_serving
 
     project = open_project()
-    plan = make_plan(project, workflow, job="serve", assignments=[])
+    plan = make_plan(project, workflow, job="serve", assignments=[], tells=False)
     with ExitStack() as ends:
         handle_signals(leave)
         allow_files()

@@ -152,7 +152,7 @@ def compose(url: str, workflow: str, due: Sequence[Known]) -> Message:
     title = f"[Pinmill] {workflow and f'{workflow}: '}{due[0].title}{more}"
     parts = [f"{each.title}\n{each.text}" for each in due[:MOST]] + [each.title for each in due[MOST:]]
     kinds = [SEVERITY[each.incident.kind] for each in due if not each.over]
-    return Message(url, title, "\n\n".join(parts), min(kinds, default="success"))  # by chance the worst is first
+    return Message(url, title, "\n\n".join(parts), min(kinds, default="success"))  # the worst sorts first
 
 
 def send(messages: Sequence[Message], environ: Mapping[str, str], *, seconds: float = SECONDS) -> dict[str, str]:

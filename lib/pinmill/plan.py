@@ -12,7 +12,6 @@ from pinmill.params import Params, RunSettings, check_params, override, parse_pa
 from pinmill.project import Project
 
 WORKFLOW = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")  # a pin's name is at most 64 characters: `W-champion` must fit
-ATTENDED = ("annotate", "serve")  # jobs of which nobody is told: a person has opened them
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,16 @@ def make_plan(
     force: bool = False,
     start_from: str = "",
     model: str = "",
+    tells: bool = True,
 ) -> Plan:
     """Check everything that can be checked before a kernel starts.
 
-    With a `model`, whose version may be shortened, the stages that would write one are left out.
+    With a `model`, whose version may be shortened, the stages that would write one are left out. `tells` is as in
+    `check_params`.
     Raises ParameterError, ProjectError, and ChampionError for a model that is not there.
     """
     params = override(load_workflow(project, workflow), assignments)
     every = read_notebooks(project, params)
-    tells = job not in ATTENDED
     values, settings = check_params(params, every, project.settings, tells=tells)
     stages = order_stages(every, job)
     if any("source" in stage.reads for stage in stages) and not values.get("source"):
