@@ -197,7 +197,7 @@ def test_drift_is_computed_until_a_complete_period_has_it() -> None:
         "another has it": (make_history(traffic_rows(NEXT, traffic(), now=AFTER) + found(NEXT, "input", psi=1)), AFTER),
     }
     assert {why: needs_drift(before, WEEK, now) for why, (before, now) in told.items()} == dict.fromkeys(told, True)
-    assert not needs_drift(make_history(complete + drift), WEEK, AFTER)
+    assert not needs_drift(make_history(complete + drift), WEEK, WEEK.end)
     assert not needs_drift(make_history(complete + found(WEEK, "prediction", js=0.1)), WEEK, AFTER)
 
 

@@ -131,7 +131,7 @@ def test_traffic_is_counted_by_hand(store: Store) -> None:
         *(call(MONDAY, "a", row, milliseconds=10.0, cached=row > 0) for row in range(3)),
         call(MONDAY, "b", milliseconds=20.0, caller="app", version="v2", endpoint="POST /prediction"),
         call(later, "c", milliseconds=30.0),
-        call(later, "c", 1, milliseconds=30.0, status=500, output=None),  # one row of a request failed
+        *(call(later, "c", row, milliseconds=30.0, status=500, output=None) for row in (1, 2)),  # of one request
         refusal(later, "d", milliseconds=900.0),
         call(later, "e", endpoint="GET /metadata", input_hash="", output=None, caller="app", milliseconds=500.0),
         refusal(later, "f", endpoint="GET /ready", status=503),  # a probe
@@ -141,28 +141,28 @@ def test_traffic_is_counted_by_hand(store: Store) -> None:
     ]
     assert read_traffic(fill(store, rows), "w", WEEK) == {
         "requests": 5,
-        "rows": 6,
+        "rows": 7,
         "errors": 2,
-        "cached": 2 / 6,
+        "cached": 2 / 7,
         "p50_ms": 20.0,
         "p95_ms": 30.0,
         "p99_ms": 30.0,
         "callers": [
-            {"caller": "shop", "requests": 3, "rows": 5, "errors": 2},
+            {"caller": "shop", "requests": 3, "rows": 6, "errors": 2},
             {"caller": "app", "requests": 2, "rows": 1, "errors": 0},
         ],
         "endpoints": [
-            {"endpoint": "POST /predictions", "requests": 3, "rows": 5, "errors": 2},
+            {"endpoint": "POST /predictions", "requests": 3, "rows": 6, "errors": 2},
             {"endpoint": "GET /metadata", "requests": 1, "rows": 0, "errors": 0},
             {"endpoint": "POST /prediction", "requests": 1, "rows": 1, "errors": 0},
         ],
         "versions": [
-            {"version": "v1", "requests": 3, "rows": 5, "errors": 1},
+            {"version": "v1", "requests": 3, "rows": 6, "errors": 1},
             {"version": "v2", "requests": 1, "rows": 1, "errors": 0},
         ],
         "days": [
             {"day": "2026-11-16", "requests": 2, "rows": 4, "errors": 0},
-            {"day": "2026-11-18", "requests": 3, "rows": 2, "errors": 2},
+            {"day": "2026-11-18", "requests": 3, "rows": 3, "errors": 2},
         ],
     }
 
