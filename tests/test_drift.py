@@ -145,6 +145,10 @@ def test_what_cannot_be_compared_has_a_status_of_its_own(held: list, current: li
     assert (value, n, status) == (told[0] if told[0] == NAN else pytest.approx(told[0]), *told[1:])
 
 
+def test_without_rows_there_are_too_few_even_if_any_number_will_do() -> None:
+    assert {status for *_, status in compare_column("number", FIFTY, [], min_n=0).values()} == {"too few"}
+
+
 @pytest.mark.parametrize(("rows", "status"), [(0, "hidden"), (9, "hidden"), (10, "ok")])
 def test_inputs_of_which_only_hashes_are_kept_are_hidden_unless_enough_others_are_there(rows: int, status: str) -> None:
     told = compare_column("number", [0, 1] * 50, [0, 1] * 5 if rows == 10 else [0] * rows, min_n=10, hidden=1000)
@@ -269,11 +273,12 @@ def test_without_held_out_rows_nobody_knows_how_much_is_unseen_as_a_rule() -> No
 
 def test_a_difference_that_does_not_matter_is_not_told_however_sure_it_is() -> None:
     random = np.random.default_rng(1)
-    before, now = (pd.DataFrame({"x": random.normal(mean, 1, 200_000)}) for mean in (0, 0.05))
+    before, now = (pd.DataFrame({"x": random.normal(mean, 1, 100_000)}) for mean in (0, 0.05))
+    now.loc[:999, "x"] = None  # 1 % that were none
     reference = make_reference(before, before, kinds={"x": "number"})
-    row = compare(reference, now, hidden=0, min_n=1, level=LEVEL)[1]
-    assert (row["metric"], row["status"]) == ("ks", "ok")
-    assert row["p"] < 1e-9
+    rows = {row["metric"]: row for row in compare(reference, now, hidden=0, min_n=1, level=LEVEL)}
+    assert [rows[metric]["status"] for metric in ("ks", "missing_share", "shifted_columns")] == ["ok"] * 3
+    assert max(rows[metric]["p"] for metric in ("ks", "missing_share")) < 1e-9
 
 
 def test_a_coin_of_50_percent_that_became_one_of_62_matters() -> None:
