@@ -319,11 +319,11 @@ def test_a_dead_service_changes_neither_how_a_run_ends_nor_who_else_is_told(
     assert not loaded.exists()
     with open_silence() as silent:
         dead = f"json://localhost:{free_port()}", f"mailto://localhost:{silent}/?smtp=localhost&from=a@example.org"
-        urls = [*dead, f"json://127.0.0.1:{silent}", "nosuch://somewhere/else", PASSWORD, hook.url]
+        urls = [*dead, f"json://127.0.0.1:{silent}?rto=300", "nosuch://somewhere/else", PASSWORD, hook.url]
         start = time.monotonic()
         done = small.pinmill("run", "small", code=4, PINMILL_NOTIFY="\n".join(urls))
         seconds = time.monotonic() - start
-    assert seconds < 30
+    assert seconds < 120  # the service would be waited for 300 s; the rest is for a busy machine
     assert hook.titles == ["[Pinmill] small: failed in 02-train"]
     said = [line.partition(" notification: ")[2] for line in done.stderr.splitlines() if " notification: " in line]
     untold = "could not be told, and is tried again after the next run. To see why: apprise -v -b test URL"
@@ -345,8 +345,8 @@ def test_a_service_that_hangs_is_given_up_and_the_others_are_told(hook: Hook) ->
     with open_silence() as silent:
         hanging = f"json://127.0.0.1:{silent}/?rto=300"
         start = time.monotonic()
-        failed = send([Message(url, "t", "b", "failure") for url in (hanging, hook.url)], os.environ, seconds=8)
-        assert time.monotonic() - start < 12
+        failed = send([Message(url, "t", "b", "failure") for url in (hanging, hook.url)], os.environ, seconds=15)
+        assert time.monotonic() - start < 60
     assert [*failed] == [hanging]
     assert hook.titles == ["t"]
 
