@@ -248,7 +248,7 @@ def histories(draw: st.DrawFn, periods: Sequence[Period] = PERIODS) -> DataFrame
     return make_history(draw(st.permutations(rows)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(before=histories(), now=histories())
 def test_a_merge_is_done_once_and_for_all(before: DataFrame, now: DataFrame) -> None:
     merged = merge_history(before, now)
@@ -261,7 +261,7 @@ def test_a_merge_is_done_once_and_for_all(before: DataFrame, now: DataFrame) -> 
     assert {tuple(row) for row in merged.fillna(-9).values.tolist()} <= known
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(before=histories(), first=histories(PERIODS[:2]), second=histories(PERIODS[2:]))
 def test_runs_of_different_periods_may_come_in_any_order(
     before: DataFrame, first: DataFrame, second: DataFrame
@@ -271,7 +271,7 @@ def test_runs_of_different_periods_may_come_in_any_order(
     assert_frame_equal(merge_history(before, pandas.concat([second, first])), one)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(before=histories(), now=histories())
 def test_the_pin_gives_back_the_history_with_its_types(tmp_path_factory, before: DataFrame, now: DataFrame) -> None:
     board, merged = Board(tmp_path_factory.mktemp("board")), merge_history(before, now)

@@ -3,6 +3,7 @@
 import json
 import math
 import sqlite3
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -325,8 +326,13 @@ def test_what_is_read_does_not_grow_with_the_calls(tmp_path: Path) -> None:
         connection.executemany(f"INSERT INTO calls ({columns}) VALUES ({', '.join('?' * 13)})", rows)
     connection.close()
     store = Store(path)
+    read_traffic(store, "w", Period(WEEK.end, WEEK.end + TICK))  # whatever is imported and kept once
+    tracemalloc.start()
     traffic = read_traffic(store, "w", WEEK)
     frame, facts = read_inputs(store, "w", WEEK, most=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000  # bytes: the calls themselves are tens of MB
     assert (traffic["requests"], traffic["rows"], traffic["cached"]) == (n, n, 0.25)
     times = [k % 977 / 10 for k in range(n)]
     assert traffic["p95_ms"] == np.quantile(times, 0.95, method="inverted_cdf")
