@@ -32,7 +32,7 @@ FORMAT = 1
 MANIFEST, STORE, PINS = "manifest.json", "store.sqlite", "pins"  # members of the archive
 STATE = ("incidents", "schedule")  # folders of outputs/ that a project may have before a restore: then they stay
 FOLDERS = ("runs", *STATE)
-LEVEL = 1  # of gzip: pins are compressed already, and for the rest a higher one takes twice the time for a tenth
+LEVEL = 1  # of gzip: 6 took half as much time again for a file that was 2 % smaller, none made it 43 % larger
 PATIENCE = 60.0  # s in which the board must stand still for the milliseconds of one listing
 
 
