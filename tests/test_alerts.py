@@ -67,6 +67,11 @@ def test_periods_of_too_few_cases_are_passed_over() -> None:
     assert verdict["firing"]
 
 
+def test_the_order_of_the_history_does_not_matter() -> None:
+    rows = make_rows("accuracy", [0.9, 0.8])
+    assert judge_rule(BELOW, rows[::-1]) == judge_rule(BELOW, rows)
+
+
 def test_a_running_period_does_not_count() -> None:
     rows = make_rows("accuracy", [0.9, 0.8])
     assert [v["firing"] for v in judge_rule(BELOW, rows, complete=WEEKS[:3])] == [False]
