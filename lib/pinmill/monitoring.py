@@ -160,10 +160,12 @@ def tell_score(metric: str, score: Mapping[str, Any] | None, expected: Expected)
     name, promised = NAMES.get(metric, metric), expected.scores.get(metric)
     if not score or not score["n"]:
         return f"no call had an input with a label, so that nobody knows its {name}"
-    found, was = _tell_interval(score), _tell_interval(promised) if promised else ""
-    is_worse = promised and (score["low"] > promised["high"] if metric in LOSSES else score["high"] < promised["low"])
-    beside = f", {'worse than' if is_worse else 'beside'} the {was} that its evaluation promised" if promised else ""
-    return f"its {name} was {found} on {score['n']:,} calls with a label{beside}"
+    beside = f", beside the {_tell_interval(promised)} that its evaluation promised" if promised else ""
+    if promised and promised["low"] is not None:
+        is_loss = metric in LOSSES
+        is_worse = score["low"] > promised["high"] if is_loss else score["high"] < promised["low"]
+        beside = beside.replace("beside", "worse than", 1) if is_worse else beside
+    return f"its {name} was {_tell_interval(score)} on {score['n']:,} calls with a label{beside}"
 
 
 def _tell_interval(score: Mapping[str, Any]) -> str:
