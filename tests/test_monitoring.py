@@ -96,6 +96,4 @@ def test_a_moment_is_utc_unless_it_says_otherwise() -> None:
     assert read_moment("2026-11-20T10:00+02:00") == datetime(2026, 11, 20, 10, tzinfo=timezone(timedelta(hours=2)))
     assert abs(read_moment("") - datetime.now(UTC)) < timedelta(minutes=1)
     with pytest.raises(ParameterError, match="until is 'soon'; a date or time in ISO 8601 such as 2026-11-20"):
-        ParameterError, match=r"until is 'soon'; a date or time in ISO 8601 such as 2026-11-20 was expected"
-    ):
         read_moment("soon")
