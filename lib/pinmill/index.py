@@ -23,8 +23,8 @@ from pinmill.runs import FINISHED, RunRecord, read_records
 from pinmill.version import now_utc
 
 SUBTITLE = "Each workflow with its champion, its last run and its trend, as of {:%Y-%m-%d %H:%M}; times are UTC"
-PAGES = {"model-card": "Model card", "evaluation": "Evaluation", "training": "Training", "data": "Data"}
-PAGES |= {"monitoring": "Monitoring", "scores": "Scores"}  # of jobs beside the training
+KNOWN = ("model-card", "evaluation", "training", "data", "monitoring", "scores")  # pages, in the order of their links
+PAGES = {page: page.replace("-", " ").capitalize() for page in KNOWN}
 ENDINGS = {
     "failed": "failed",
     "rejected": "was rejected",
