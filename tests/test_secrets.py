@@ -153,8 +153,10 @@ def test_secret_database_address_is_nowhere_after_a_failure(workplace: Workplace
     absent = workplace.pinmill("run", "tiny", code=4, DB_URL=gone)
     assert "is not there" in absent.stderr
     host = f"postgresql+psycopg://crm:{PASSWORD}@127.0.0.1:1/crm"
+    workplace.params(f"{params}run: {{retries: 1}}\n")
     unreachable = workplace.pinmill("run", "tiny", code=4, DB_URL=host)
-    assert "SourceError" in unreachable.stderr
+    assert "SourceBusyError" in unreachable.stderr
+    assert "it is tried again in 5 s (1 of 1)" in unreachable.stderr
     done = [refused, absent, unreachable, workplace.pinmill("runs", "--json")]
     assert {value: find_leaks(workplace, value, *done) for value in (url, gone, host, PASSWORD)} == {
         value: [] for value in (url, gone, host, PASSWORD)
