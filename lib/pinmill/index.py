@@ -123,18 +123,14 @@ def tell_monitoring(pin: Pin | None, run: RunRecord | None) -> tuple[str, int]:
     """What the newest monitoring pin found, before that how the last run ended unless well; and how many alerts."""
     found = pin.facts.get("alerts") if pin else None
     firing = [a for a in found if isinstance(a, Mapping) and a.get("firing")] if isinstance(found, list) else []
-    said = [f"the last run {ENDINGS[run.status]}, {run.started[:16]}".replace("T", " ")] if is_bad(run) else []
+    bad = run is not None and run.status not in FINISHED
+    said = [f"the last run {ENDINGS[run.status]}, {run.started[:16]}".replace("T", " ")] if bad else []
     if firing:
         count, period = f"{len(firing)} alert{'s' * (len(firing) > 1)}", max(str(a.get("period")) for a in firing)
         said.append(f"{count} for the period from {period}: {' '.join(str(a.get('text')) for a in firing)}")
     elif isinstance(found, list):
         said.append(f"no alert, as of {pin.created:%Y-%m-%d %H:%M}")
     return shorten("; ".join(said)), len(firing)
-
-
-def is_bad(run: RunRecord | None) -> bool:
-    """Whether there is a run that did not come to an end of its own."""
-    return bool(run) and run.status not in FINISHED
 
 
 def shorten(text: str) -> str:
