@@ -11,9 +11,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 import sqlalchemy as sql
+from nbclient import NotebookClient
 from pinmill.alerts import judge, read_rules
 from pinmill.history import COLUMNS
 from pinmill.project import open_project
@@ -205,10 +207,16 @@ def test_plain_papermill_and_run_all_give_the_history_of_the_scheduled_run(watch
         [*command, "-f", "params/tiny.yaml", "--no-progress-bar"],
         cwd=workplace.root, env=workplace.environ(), check=True, capture_output=True,
     )  # fmt: skip
+    notebook = nbformat.read(workplace.root / "notebooks/05-monitor.ipynb", as_version=4)
+    parameters = notebook.cells[2]
+    parameters.source = parameters.source.replace('workflow: str = "docstrings"', 'workflow: str = "tiny"')
+    folder = workplace.root / "notebooks"
+    client = NotebookClient(notebook, kernel_name="python3", timeout=300, resources={"metadata": {"path": str(folder)}})
+    client.execute(env=workplace.environ(JPY_SESSION_NAME=str(folder / "05-monitor.ipynb")))
     board = open_project(workplace.root, {}).board
-    last, before = (board.pin("tiny-monitoring", version) for version in board.versions("tiny-monitoring")[::-1])
-    assert last.lineage["run"].startswith("adhoc-")
-    assert (last.sha256, last.facts) == (before.sha256, before.facts)
+    scheduled, *by_hand = (board.pin("tiny-monitoring", version) for version in board.versions("tiny-monitoring"))
+    assert [pin.lineage["run"][:6] for pin in by_hand] == ["adhoc-", "adhoc-"]
+    assert [(pin.sha256, pin.facts) for pin in by_hand] == [(scheduled.sha256, scheduled.facts)] * 2
 
 
 def test_without_calls_or_a_champion_it_says_so(trained, tmp_path: Path) -> None:
