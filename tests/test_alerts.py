@@ -82,7 +82,7 @@ def test_the_verdict_is_told_whole() -> None:
     assert judge_rule(BELOW | {"min_n": 20, "periods": 2}, make_rows("accuracy", [0.9, 0.84, 0.7999], n=1234)) == [
         {
             "key": "score//accuracy below 0.85, 2 periods of 20",
-            "text": "accuracy was 0.84, 0.7999 in the periods 2026-10-19 to 2026-10-26 (n = 1,234): below 0.85.",
+            "text": "Accuracy was 0.84, 0.7999 in the periods from 2026-10-19 to 2026-10-26 (n = 1,234): below 0.85.",
             "firing": True,
             "metric": "accuracy",
             "column": "",
@@ -97,28 +97,39 @@ def test_the_verdict_is_told_whole() -> None:
 @pytest.mark.parametrize(
     ("rule", "rows", "text"),
     [
-        (BELOW, make_rows("accuracy", [0.9]), "accuracy was 0.9 in the period 2026-10-26 (n = 100): not below 0.85."),
+        (
+            BELOW,
+            make_rows("accuracy", [0.9]),
+            "Accuracy was 0.9 in the period from 2026-10-26 (n = 100): not below 0.85.",
+        ),
         (
             BELOW | {"periods": 3},
             make_rows("accuracy", [0.8]),
-            "accuracy was 0.8 in the period 2026-10-26 (n = 100): not below 0.85 in 3 periods one after the other.",
+            "Accuracy was 0.8 in the period from 2026-10-26 (n = 100): "
+            "not below 0.85 in 3 periods one after the other.",
         ),
-        (BELOW, [], "No complete period has accuracy yet."),
-        (BELOW, make_rows("f1", [0.8]), "No complete period has accuracy yet."),
+        (
+            {"metric": "error_share", "direction": "above", "threshold": 0.05},
+            make_rows("error_share", [0.00918], n=871),
+            "The share of errors was 0.918 % in the period from 2026-10-26 (n = 871): not above 5 %.",
+        ),
+        (BELOW, [], "No complete period has Accuracy yet."),
+        (BELOW, make_rows("f1", [0.8]), "No complete period has Accuracy yet."),
         (
             BELOW | {"min_n": 500},
             make_rows("accuracy", [0.8]),
-            "No complete period has accuracy of at least 500 cases yet.",
+            "No complete period has Accuracy of at least 500 cases yet.",
         ),
         (
             {"metric": "psi", "direction": "above", "threshold": 0.2},
             make_rows("psi", [0.31], subject="input", column="x" * 70),
-            f"psi of input {'x' * 60}… was 0.31 in the period 2026-10-26 (n = 100): above 0.2.",
+            f"The population stability index of input {'x' * 60}… was 0.31 in the period from 2026-10-26 (n = 100): "
+            "above 0.2.",
         ),
         (
             {"metric": "psi", "direction": "above", "threshold": 0.2, "column": "price", "subject": "input"},
             make_rows("ks", [0.31], subject="input", column="price"),
-            "No complete period has psi of input price yet.",
+            "No complete period has the population stability index of input price yet.",
         ),
     ],
 )
@@ -139,7 +150,7 @@ def test_the_columns_that_shifted_are_named() -> None:
         {"metric": "shifted_columns", "direction": "above", "threshold": 0}, rows, drift, calm, other
     )
     assert verdict["text"] == (
-        "shifted_columns of input was 6 in the period 2026-10-26 (n = 7): above 0. Shifted: a, b, c, d, e, …."
+        "6 of 7 input columns shifted in the period from 2026-10-26 (a, b, c, d, e, …): above 0."
     )
 
 

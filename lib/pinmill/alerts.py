@@ -6,12 +6,31 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
+from pinmill.card import NAMES
 from pinmill.errors import ParameterError, describe_problems, did_you_mean
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 TRAFFIC = ("requests", "rows", "errors", "error_share", "cached", "p50_ms", "p95_ms", "p99_ms")
+WORDS = {  # what people read for metrics of traffic and drift
+    "error_share": "the share of errors",
+    "cached": "the share of cached rows",
+    "requests": "the number of requests",
+    "rows": "the number of rows",
+    "errors": "the number of errors",
+    **{f"p{share}_ms": f"the time [ms] that answered {share} % of requests" for share in (50, 95, 99)},
+    "psi": "the population stability index",
+    "ks": "the Kolmogorov–Smirnov distance",
+    "js": "the Jensen–Shannon divergence",
+    "length_psi": "the population stability index of lengths",
+    "length_ks": "the Kolmogorov–Smirnov distance of lengths",
+    "oov_share": "the share of unknown words",
+    "unseen_share": "the share of unseen values",
+    "missing_share": "the share of missing values",
+    "unreadable_share": "the share of unreadable values",
+    "shifted_columns": "the number of shifted columns",
+}
 DIRECTIONS = ("above", "below")
 SUBJECTS = ("traffic", "score", "input", "prediction")
 LONGEST_NAME = 60  # characters of a column's name in a message
@@ -126,7 +145,7 @@ def _judge_column(
     names = shifted.get((subject, newest["period"]), ()) if rule.metric == "shifted_columns" else ()
     return {
         "key": f"{subject}/{column}/{beyond}, {rule.periods} periods of {rule.min_n}",
-        "text": _tell(rule, f"{subject} {_shorten(column)}".strip(), last, firing=firing) + _list_names(names),
+        "text": _tell(rule, f"{subject} {_shorten(column)}".strip(), last, names, firing=firing),
         "firing": firing,
         "metric": rule.metric,
         "column": column,
@@ -137,23 +156,34 @@ def _judge_column(
     }
 
 
-def _tell(rule: Rule, of: str, last: Sequence[Mapping[str, Any]], *, firing: bool) -> str:
-    """One sentence about a rule and what it is `of`, for a chat."""
-    named = f"{rule.metric} of {of}" if of not in ("", "traffic", "score") else rule.metric
+def _tell(rule: Rule, of: str, last: Sequence[Mapping[str, Any]], names: Collection[str], *, firing: bool) -> str:
+    """One sentence about a rule and what it is `of`, for a chat; `names` are columns that shifted."""
+    readable = WORDS.get(rule.metric) or NAMES.get(rule.metric, rule.metric)
+    named = f"{readable} of {of}" if of not in ("", "traffic", "score") else readable
     if not last:
         enough = f" of at least {rule.min_n} cases" if rule.min_n > 1 else ""
         return f"No complete period has {named}{enough} yet."
-    values, first, newest = ", ".join(f"{row['value']:.4g}" for row in last), last[0]["period"], last[-1]["period"]
-    when = f"in the period {newest}" if len(last) == 1 else f"in the periods {first} to {newest}"
-    limit = f"{'' if firing else 'not '}{rule.direction} {rule.threshold:g}"
+    newest = last[-1]
+    until = f" to {newest['period']}" if len(last) > 1 else ""
+    when = f"in the period{'s' * (len(last) > 1)} from {last[0]['period']}{until}"
+    limit = f"{'' if firing else 'not '}{rule.direction} {_format(rule.threshold, rule.metric)}"
     needed = "" if firing or rule.periods == 1 else f" in {rule.periods} periods one after the other"
-    return f"{named} was {values} {when} (n = {int(last[-1]['n']):,}): {limit}{needed}."
+    if rule.metric == "shifted_columns":
+        counts = ", ".join(f"{row['value']:.0f} of {row['n']:,}" for row in last)
+        return f"{counts} {of} columns shifted {when}{_list_names(names)}: {limit}{needed}."
+    values = ", ".join(_format(row["value"], rule.metric) for row in last)
+    return f"{named[0].upper()}{named[1:]} was {values} {when} (n = {int(newest['n']):,}): {limit}{needed}."
+
+
+def _format(value: float, metric: str) -> str:
+    """A share in percent, any other number in four digits."""
+    return f"{100 * value:.3g} %" if metric.endswith("_share") or metric == "cached" else f"{value:.4g}"
 
 
 def _list_names(columns: Collection[str]) -> str:
-    """' Shifted: price, city, ….', or nothing."""
+    """' (price, city, …)', or nothing."""
     shown = ", ".join(_shorten(column) for column in sorted(columns)[:MOST_NAMED])
-    return f" Shifted: {shown}{', …' * (len(columns) > MOST_NAMED)}." if shown else ""
+    return f" ({shown}{', …' * (len(columns) > MOST_NAMED)})" if shown else ""
 
 
 def _shorten(column: str) -> str:
