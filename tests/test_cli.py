@@ -43,7 +43,7 @@ OPTIONS = {  # every command and its options; a new one fails here until it is a
     "schedule remove": set(),
     "schedule show": {"--json"},
     "schedule check": {"--json"},
-    "schedule missed": {"--json"},
+    "schedule missed": {"--new", "--json"},
     "schedule run": set(),
     "examples": set(),
     "examples add": {"--annotator"},

@@ -184,6 +184,7 @@ def test_a_missed_job_is_told_once_and_told_to_be_over(
     assert "; run it now: pinmill schedule run -- run small\npinmill runs: due " in first
     assert titles == ["[Pinmill] missed, pinmill runs", "[Pinmill] small: missed, pinmill run small"]
     small.pinmill(*missed, code=1, PINMILL_NOTIFY=url)
+    assert small.pinmill(*missed, "--new", PINMILL_NOTIFY=url).stdout == ""  # so that cron mails it once
     assert len(titles) == 2
     small.pinmill("run", "small")  # a run by hand is one too
     small.pinmill("schedule", "run", "--", "runs", code=0)

@@ -311,7 +311,7 @@ def test_the_schedule_that_ships_has_no_problems_here_and_in_a_new_project(tmp_p
         "pinmill run docstrings",
         "pinmill run docstrings --job monitor",
         "pinmill pins prune",
-        "pinmill schedule missed",
+        "pinmill schedule missed --new",
     ]
     text = (place.root / "schedule.cron").read_text()
     waiting = parse_schedule(text.replace("# 7 2", "7 2")).jobs  # the line that waits for its table

@@ -1,5 +1,6 @@
 """Commands about the schedule: have cron run it, tell what it will do and did, and find what it missed."""
 
+import json
 import re
 import shlex
 import sys
@@ -123,7 +124,12 @@ def check(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def missed(as_json: AsJson = False) -> None:
+def missed(
+    new: Annotated[
+        bool, typer.Option("--new", help="List only what the last look did not find: for cron, which mails it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Find the jobs that were due and did not run, or were killed, and tell people. Exit code 1 when there are some.
 
     Example: pinmill schedule missed
@@ -139,12 +145,15 @@ def missed(as_json: AsJson = False) -> None:
     until = {job.key: find_end(project, job, alone=is_alone(job, schedule), now=now) for job in schedule.jobs}
     known = {key: when for key, when in until.items() if when}
     found = find_missed(schedule.jobs, known, read_installed(project), now=now, zone=read_zone())
-    told = [{"command": job.command, "due": due.isoformat(" ", "minutes"), "line": job.line} for job, due in found]
     tell_missed(project, schedule.jobs, found)
+    known_before = note_missed(project, found)
+    found = [(job, due) for job, due in found if not (new and job.key in known_before)]
+    told = [{"command": job.command, "due": due.isoformat(" ", "minutes"), "line": job.line} for job, due in found]
     if as_json:
         print_json(told)
     else:
-        print("\n".join([f"{len(found)} of {len(schedule.jobs)} jobs missed", *(describe(*each) for each in found)]))
+        said = f"{len(found)} of {len(schedule.jobs)} jobs {'newly ' * new}missed"
+        print("\n".join([said, *(describe(*each) for each in found)]))
     raise typer.Exit(1 if found else 0)
 
 
@@ -253,6 +262,19 @@ def describe(job: "Job", due: datetime) -> str:
     """What was missed, and how it can be made good."""
     step = f"look at outputs/logs/schedule.log; run it now: pinmill schedule run -- {shlex.join(job.words)}"
     return f"{job.command}: due {due.isoformat(' ', 'minutes')}, and it has not run to an end since; {step}"
+
+
+def note_missed(project: Project, found: Sequence[tuple["Job", datetime]]) -> list[str]:
+    """Keep which jobs are missed now; the keys of those that were at the last look."""
+    from pinmill.runs import write_json
+
+    file = project.outputs / "schedule" / "missed.json"
+    try:
+        before = list(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        before = []
+    write_json(file, [job.key for job, _ in found])
+    return before
 
 
 def tell_missed(project: Project, jobs: Sequence["Job"], found: Sequence[tuple["Job", datetime]]) -> None:
