@@ -10,7 +10,7 @@ import pandas
 import sqlalchemy as sql
 from pandas import DataFrame, Series
 
-from pinmill.annotations import cast_values, current_labels
+from pinmill.annotations import ACTIVE, cast_values, current_labels
 from pinmill.bootstrap import score_table, summarise
 from pinmill.errors import DataError, ParameterError, describe_problems, did_you_mean
 from pinmill.metrics import DEFAULT_METRICS, METRICS, OF_PROBABILITIES, OTHER_METRICS, Predictions, as_labels
@@ -25,26 +25,33 @@ LEVEL = 0.95
 AMOUNTS = [1.0, 2.0, 3.0, 4.0]  # that any metric of amounts can be tried on
 
 
-def read_truth(store: Store, workflow: str) -> dict[str, Any]:
-    """The label of each input that people labelled, by hash: the commonest, of equally common ones the last."""
+def read_truth(store: Store, workflow: str) -> tuple[dict[str, Any], int]:
+    """The label of each input that people labelled, by hash: the commonest, of equally common ones the last.
+
+    Inputs that have a label only because the model chose them (by uncertainty or disagreement) are left out, as they
+    are the hard ones; and how many these are.
+    """
     labels = current_labels(store.read_annotations(workflow)).set_index("id", drop=False)
-    taken, _ = remove_repeats(labels, labels["hash"], "label")
-    return dict(zip(taken["hash"], taken["label"], strict=True))
+    fair = labels["hash"].isin(labels["hash"][~labels["strategy"].isin(ACTIVE)])
+    taken, _ = remove_repeats(labels[fair], labels["hash"][fair], "label")
+    return dict(zip(taken["hash"], taken["label"], strict=True)), labels["hash"][~fair].nunique()
 
 
 def read_outcomes(store: Store, workflow: str, period: Period, truth: Mapping[str, Any]) -> DataFrame:
     """The calls of a period that were scored and whose input has a label in `truth`, as `read_truth` gives it.
 
-    Columns: truth, those of `periods.list_outputs`, version, time. Only calls of inputs that anybody labelled are read.
+    Only calls from before anybody labelled their input: a model that answered later may have learned that label.
+    Columns: truth, those of `periods.list_outputs`, version, hash (of the input). No other calls are read.
     """
-    of = CALLS.c
-    labelled = sql.select(ANNOTATIONS.c.hash).where(ANNOTATIONS.c.workflow == workflow)
-    chosen = select_calls(workflow, period) & IS_SCORED & of.input_hash.in_(labelled)
-    query = sql.select(of.input_hash, of.output, of.version, of.time).where(chosen).order_by(of.id)
-    rows = [row for row in store.read(query) if row.input_hash in truth]
+    of, said = CALLS.c, ANNOTATIONS.c
+    labels = sql.select(said.hash, sql.func.min(said.created).label("first")).where(said.workflow == workflow)
+    labels = labels.where(said.label.is_not(sql.null())).group_by(said.hash).subquery()
+    chosen = select_calls(workflow, period) & IS_SCORED & (of.time < labels.c.first)
+    query = sql.select(of.input_hash, of.output, of.version).join(labels, labels.c.hash == of.input_hash)
+    rows = [row for row in store.read(query.where(chosen).order_by(of.id)) if row.input_hash in truth]
     told = Series([truth[row.input_hash] for row in rows], name="truth", dtype=object)
     frame = pandas.concat([told, list_outputs([row.output for row in rows])], axis="columns")
-    return frame.assign(version=[row.version for row in rows], time=[row.time for row in rows])
+    return frame.assign(version=[row.version for row in rows], hash=[row.input_hash for row in rows])
 
 
 def list_unknown(outcomes: DataFrame, *, task: str, classes: Sequence[Any]) -> dict[str, int]:

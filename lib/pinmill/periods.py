@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 LENGTHS = {"day": 1, "week": 7, "month": 32}  # days from the start of a period to some day of the next
 PROBES = ("GET /ping", "GET /ready", "GET /health", "GET /metrics")  # asked by machines that watch, not by callers
+OWN = (  # of the gateway, for people who label or look after the service: it logs some of them only where they fail
+    "GET /openapi.json", "GET /recent-log", "POST /models", "POST /examples", "POST /annotations", "GET /annotations",
+    "GET /queue", "POST /queue/undo", "POST /queue/{id}/skip", "GET /data",
+)  # fmt: skip
+IS_TRAFFIC = CALLS.c.endpoint.not_in([*PROBES, *OWN])  # of what scores rows, and of the notebook's other cells
 PERCENTS = (50, 95, 99)
 MOST_CALLERS = 20  # told one by one
 IS_ROW = CALLS.c.input_hash != ""  # a row to be scored; the one of a call that had none says only that it was made
@@ -62,43 +67,41 @@ def _find_start(when: datetime, period: str) -> datetime:
 def first_call(store: Store, workflow: str) -> datetime | None:
     """When the first call that counts was made; None if there was none."""
     of = CALLS.c
-    query = sql.select(of.time).where(of.workflow == workflow, of.endpoint.not_in(PROBES)).order_by(of.time).limit(1)
+    query = sql.select(of.time).where(of.workflow == workflow, IS_TRAFFIC).order_by(of.time).limit(1)
     return next((datetime.fromisoformat(time) for (time,) in store.read(query)), None)
 
 
 def select_calls(workflow: str, period: Period) -> sql.ColumnElement[bool]:
-    """Whether a row of the call log is of a workflow and period; probes never are."""
+    """Whether a row of the call log is traffic of a workflow in a period."""
     of = CALLS.c
     within = (of.time >= stamp(period.start)) & (of.time < stamp(period.end))
-    return (of.workflow == workflow) & within & of.endpoint.not_in(PROBES)
+    return (of.workflow == workflow) & within & IS_TRAFFIC
 
 
 def read_traffic(store: Store, workflow: str, period: Period) -> dict[str, Any]:
-    """What was asked in a period, probes left out; a share or time that has no meaning is NaN.
+    """What was asked in a period, see IS_TRAFFIC; a share or time that has no meaning is NaN.
 
     requests; rows: those to be scored; errors: requests with a status of 400 or more, of any row; cached: share of the
-    rows that were known before; p50_ms, p95_ms, p99_ms: time of the requests that had rows, the shortest that so many
-    percent do not exceed. callers: [{caller, requests, rows, errors}], the 20 with the most requests and "others";
-    endpoints and versions: the same of each; days: the same of each day that had a call, in order.
+    rows that were known before; timed: requests that had rows; p50_ms, p95_ms, p99_ms: time of these, the shortest that
+    so many percent do not exceed. callers: [{caller, requests, rows, errors}], the 20 with the most requests and
+    "others"; versions: the same of each that had rows.
     """
     of, n, chosen = CALLS.c, sql.func.count(), select_calls(workflow, period)
     counts = {"requests": n.filter(of.row == 0), "rows": n.filter(IS_ROW)}
     counts |= {"errors": sql.func.count(of.request.distinct()).filter(of.status >= 400)}
     counts |= {"cached": n.filter(IS_ROW & of.cached), "timed": n.filter(IS_ROW & (of.row == 0))}
-    keys = {"day": sql.func.substr(of.time, 1, 10), "endpoint": of.endpoint, "caller": of.caller, "version": of.version}
-    columns = [column.label(name) for name, column in (keys | counts).items()]
-    groups = [row._mapping for row in store.read(sql.select(*columns).where(chosen).group_by(*keys))]
+    columns = [column.label(name) for name, column in counts.items()]
+    query = sql.select(of.caller, of.version, *columns).where(chosen).group_by(of.caller, of.version)
+    groups = [row._mapping for row in store.read(query)]
     total = Counter({name: sum(group[name] for group in groups) for name in counts})
     callers = _sum_by(groups, "caller")
     others = [_add({"caller": "others"}, callers[MOST_CALLERS:])] if len(callers) > MOST_CALLERS else []
     return {
-        **{name: total[name] for name in ("requests", "rows", "errors")},
+        **{name: total[name] for name in ("requests", "rows", "errors", "timed")},
         "cached": total["cached"] / total["rows"] if total["rows"] else math.nan,
         **_read_percentiles(store, chosen & IS_ROW & (of.row == 0), total["timed"]),
         "callers": callers[:MOST_CALLERS] + others,
-        "endpoints": _sum_by(groups, "endpoint"),
         "versions": [each for each in _sum_by(groups, "version") if each["rows"]],
-        "days": sorted(_sum_by(groups, "day"), key=lambda each: each["day"]),
     }
 
 
@@ -127,26 +130,29 @@ def _read_percentiles(store: Store, chosen: sql.ColumnElement[bool], n: int) -> 
 def read_inputs(
     store: Store, workflow: str, period: Period, *, most: int = 20_000, text: str = "text"
 ) -> tuple["DataFrame", dict[str, int]]:
-    """A sample of at most `most` inputs of a period, and {rows, hidden, taken}; the same calls give the same sample.
+    """A sample of at most `most` different inputs of a period, and {rows, hidden, taken}, the same for the same calls.
 
-    An input that came as a text and not as an object has it in the column `text`. rows are those to be scored, hidden
-    those of them whose input was not kept (`log_inputs`), taken those in the sample. Without any it has no columns.
+    An input that came more than once is taken once: tests of chance want rows that are independent. One that came as a
+    text and not as an object has it in the column `text`. rows are those to be scored, hidden those of them whose input
+    was not kept (`log_inputs`), taken those in the sample. Without any it has no columns.
     """
     from pandas import DataFrame
 
     chosen, is_kept = select_calls(workflow, period) & IS_ROW, CALLS.c.input.is_not(sql.null())
     counts = store.read(sql.select(sql.func.count(), sql.func.count().filter(is_kept)).where(chosen))
     rows, kept = counts[0] if counts else (0, 0)
-    values = _sample(store, CALLS.c.input, chosen & is_kept, kept, most=most)
+    values = _sample(store, CALLS.c.input, chosen & is_kept, most=most)
     frame = DataFrame([value if isinstance(value, dict) else {text: value} for value in values])
     return frame, {"rows": rows, "hidden": rows - kept, "taken": len(frame)}
 
 
-def read_outputs(store: Store, workflow: str, period: Period, *, most: int = 20_000) -> "DataFrame":
-    """What the model said of a sample, as in `read_inputs`, of the rows that it scored; columns as `list_outputs`."""
-    chosen = select_calls(workflow, period) & IS_SCORED
-    counts = store.read(sql.select(sql.func.count()).where(chosen))
-    return list_outputs(_sample(store, CALLS.c.output, chosen, counts[0][0] if counts else 0, most=most))
+def read_outputs(store: Store, workflow: str, period: Period, *, version: str, most: int = 20_000) -> "DataFrame":
+    """What a version of the model said of a sample, as in `read_inputs`, of the inputs that it scored in a period.
+
+    Columns as `list_outputs`.
+    """
+    chosen = select_calls(workflow, period) & IS_SCORED & (CALLS.c.version == version)
+    return list_outputs(_sample(store, CALLS.c.output, chosen, most=most))
 
 
 def list_outputs(outputs: Sequence[Any]) -> "DataFrame":
@@ -165,9 +171,11 @@ def list_outputs(outputs: Sequence[Any]) -> "DataFrame":
     return pandas.concat([labels, frame.apply(pandas.to_numeric, errors="coerce").astype(float)], axis="columns")
 
 
-def _sample(store: Store, column: sql.Column, chosen: sql.ColumnElement[bool], n: int, *, most: int) -> list[Any]:
-    """The values of `column` in at most `most` of the `n` chosen calls, in the order in which they came."""
-    mixed = CALLS.c.id % SPREAD * STEP % SPREAD
-    bound = min(SPREAD, -(-SPREAD * most // max(n, 1)))
-    query = sql.select(CALLS.c.id, column).where(chosen, mixed < bound).order_by(mixed, CALLS.c.id).limit(most)
-    return [value for _, value in sorted(store.read(query), key=lambda row: row.id)]
+def _sample(store: Store, column: sql.Column, chosen: sql.ColumnElement[bool], *, most: int) -> list[Any]:
+    """The values of `column` in the first of the `chosen` calls of each of at most `most` inputs, in order."""
+    first = sql.func.min(CALLS.c.id).label("first")
+    firsts = sql.select(first).where(chosen).group_by(CALLS.c.input_hash).subquery()
+    mixed = firsts.c.first % SPREAD * STEP % SPREAD
+    taken = sql.select(firsts.c.first).order_by(mixed, firsts.c.first).limit(most).subquery()
+    query = sql.select(column).join(taken, taken.c.first == CALLS.c.id).order_by(CALLS.c.id)
+    return [value for (value,) in store.read(query)]
