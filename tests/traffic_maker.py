@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Spell:
     labelled: float = 0.0  # of the inputs: people say later what they were
     errors: float = 0.003  # of the requests: refused, and without a row
     slow: float = 1.0  # how much slower than usual
+    repeated: float = 0.3  # of the calls: of an input that was asked before, some of them very often
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,14 @@ def draw_times(spell: Spell, n: int, chance: np.random.Generator) -> list[dateti
     return sorted([when for when in times if spell.start <= when < spell.end][:n])
 
 
+def draw_places(rows: int, n: int, *, repeated: float, chance: np.random.Generator) -> list[int]:
+    """Which of so many rows each of `n` calls is of: a new one while there are any, or that of an earlier call."""
+    places = np.resize(chance.permutation(rows), n)
+    for call in np.flatnonzero(chance.random(n) < repeated):
+        places[call] = places[chance.integers(call + 1)]
+    return places.tolist()
+
+
 def make_calls(
     spell: Spell, scored: Scored, workflow: str, *, chance: np.random.Generator, seen: set[str], log_inputs: bool
 ) -> list[dict[str, Any]]:
@@ -93,7 +102,7 @@ def make_calls(
     sizes = np.where(chance.random(spell.n) < 0.9, 1, chance.integers(2, 9, spell.n))
     sizes = sizes[: int(np.searchsorted(np.cumsum(sizes), spell.n, side="left")) + 1]
     sizes[-1] -= sizes.sum() - spell.n
-    chosen = iter(chance.integers(0, len(scored.hashes), spell.n).tolist())
+    chosen = iter(draw_places(len(scored.hashes), spell.n, repeated=spell.repeated, chance=chance))
     callers = chance.choice(list(CALLERS), len(sizes), p=list(CALLERS.values()))
     refused = chance.random(len(sizes)) < spell.errors
     took = spell.slow * chance.lognormal(1.2, 0.6, len(sizes))  # ms: half of them below 3.3
@@ -146,9 +155,9 @@ def add_traffic(
             with store.writing() as connection:
                 connection.execute(sql.insert(CALLS), calls[place : place + BATCH])
         labels = make_labels(spell, scored, calls, until=until, chance=chance)
-        if labels:
-            said = [annotation for _, annotation in labels]
-            store.add_annotations(workflow, said, annotator="customer-service", when=labels[-1][0])
+        for _, of_a_day in groupby(labels, key=lambda each: each[0].date()):
+            times, said = zip(*of_a_day, strict=True)
+            store.add_annotations(workflow, said, annotator="customer-service", when=times[-1])
         rows += len(calls)
     store.close()
     return rows
