@@ -24,7 +24,7 @@ from test_periods import MONDAY, SPAM, WEEK, call, fill
 
 NEXT = Period(WEEK.end, WEEK.end + timedelta(days=7))
 DURING, AFTER = WEEK.start + timedelta(days=3), WEEK.end + timedelta(days=3)
-NOTHING = {"errors": 0, "cached": math.nan, "p50_ms": math.nan, "p95_ms": math.nan, "p99_ms": math.nan}
+NOTHING = {"timed": 0, "errors": 0, "cached": math.nan, "p50_ms": math.nan, "p95_ms": math.nan, "p99_ms": math.nan}
 
 
 @pytest.fixture
@@ -56,13 +56,13 @@ def values_of(history: DataFrame, period: Period, subject: str) -> dict[str, flo
 
 def test_traffic_becomes_a_row_for_each_number() -> None:
     seen = traffic(requests=8, rows=20, versions=["v2", "v1"])
-    seen |= {"errors": 2, "cached": 0.25, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}
+    seen |= {"errors": 2, "cached": 0.25, "timed": 6, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}
     rows = traffic_rows(WEEK, seen, now=WEEK.end)
     values = {
-        "requests": (8, 8), "rows": (20, 8), "errors": (2, 8), "cached": (0.25, 20), "p50_ms": (1.0, 8),
-        "p95_ms": (2.0, 8), "p99_ms": (3.0, 8), "error_share": (0.25, 8), "complete": (1.0, 8),
+        "requests": (8, 8), "rows": (20, 8), "errors": (2, 8), "cached": (0.25, 20), "p50_ms": (1.0, 6),
+        "p95_ms": (2.0, 6), "p99_ms": (3.0, 6), "error_share": (0.25, 8), "complete": (1.0, 8),
     }  # fmt: skip
-    about = {"period": "2026-11-16", "end": "2026-11-23", "subject": "traffic", "model": "v1, v2"}
+    about = {"period": "2026-11-16", "subject": "traffic", "model": "v1, v2"}
     assert rows == [{**about, "metric": name, "value": value, "n": n} for name, (value, n) in values.items()]
 
 
@@ -80,7 +80,7 @@ def test_a_period_without_requests_has_no_share_of_errors() -> None:
 
 def test_what_a_row_does_not_say_is_empty() -> None:
     history = make_history([{"period": "2026-11-16", "subject": "score", "metric": "f1", "value": 1}])
-    about = {"period": "2026-11-16", "end": "", "subject": "score", "column": "", "metric": "f1"}
+    about = {"period": "2026-11-16", "subject": "score", "column": "", "metric": "f1"}
     numbers = {"value": 1.0, "low": math.nan, "high": math.nan, "n": 0, "p": math.nan}
     assert_frame_equal(history, DataFrame([{**about, **numbers, "status": "ok", "model": ""}], columns=COLUMNS))
     assert make_history([]).columns.tolist() == COLUMNS
@@ -137,6 +137,21 @@ def test_a_period_whose_calls_were_removed_keeps_all_of_before(requests: int, ro
     assert values_of(merged, NEXT, "traffic")["rows"] == 3
 
 
+def scored(period: Period, **counts: int) -> list[dict[str, Any]]:
+    """Scores of so many calls, each metric worth its number of calls in hundreds."""
+    rows = [{"metric": name, "value": n / 100, "n": n} for name, n in counts.items()]
+    return period_rows(period, "score", rows, model=["v1"])
+
+
+def test_a_label_that_came_late_counts_though_a_call_of_its_period_was_erased() -> None:
+    before = make_history(traffic_rows(WEEK, traffic(), now=AFTER) + scored(WEEK, f1=5, accuracy=7))
+    fewer = traffic_rows(WEEK, traffic(9, 19), now=AFTER) + found(WEEK, "input", psi=0.3)
+    merged = merge_history(before, make_history(fewer + scored(WEEK, f1=6, accuracy=7, r2=0)))
+    assert values_of(merged, WEEK, "score") == {"f1": 0.06, "accuracy": 0.07}
+    assert values_of(merged, WEEK, "traffic")["rows"] == 20
+    assert values_of(merged, WEEK, "input") == {}
+
+
 def test_a_period_with_more_calls_than_before_is_told_anew() -> None:
     before = make_history(traffic_rows(WEEK, traffic(), now=DURING) + found(WEEK, "score", f1=0.5))
     now = make_history(traffic_rows(WEEK, traffic(11, 21), now=AFTER) + found(WEEK, "score", f1=0.9))
@@ -145,7 +160,7 @@ def test_a_period_with_more_calls_than_before_is_told_anew() -> None:
 
 def look(store: Store, before: DataFrame | None, periods: list[Period]) -> DataFrame:
     """What a run of monitoring makes of traffic and labels."""
-    rows, truth = [], read_truth(store, "w")
+    rows, (truth, _) = [], read_truth(store, "w")
     for period in periods:
         rows += traffic_rows(period, read_traffic(store, "w", period), now=AFTER)
         outcomes = read_outcomes(store, "w", period, truth)
@@ -198,6 +213,9 @@ def test_drift_is_computed_until_a_complete_period_has_it() -> None:
     }
     assert {why: needs_drift(before, WEEK, now) for why, (before, now) in told.items()} == dict.fromkeys(told, True)
     assert not needs_drift(make_history(complete + drift), WEEK, WEEK.end)
+    status = {"column": "b", "metric": "js", "status": "failed: MemoryError: no room"}
+    failed = period_rows(WEEK, "input", [status], model=["v1"])
+    assert needs_drift(make_history(complete + drift + failed), WEEK, WEEK.end)  # it is tried again
     assert not needs_drift(make_history(complete + found(WEEK, "prediction", js=0.1)), WEEK, AFTER)
 
 
@@ -219,9 +237,9 @@ def test_a_table_that_is_no_history_is_one_clear_error() -> None:
             with pytest.raises(DataError) as refused:
                 use(table)
             assert str(refused.value) == said + step
-    with pytest.raises(DataError, match="12 problems in what was found now: column 'period' is missing; "):
+    with pytest.raises(DataError, match="11 problems in what was found now: column 'period' is missing; "):
         merge_history(good, DataFrame())
-    with pytest.raises(DataError, match="11 problems in the history: column 'end' is missing; "):
+    with pytest.raises(DataError, match="10 problems in the history: column 'subject' is missing; "):
         merge_history(DataFrame({"period": ["2026"], "other": [1]}), good)
 
 

@@ -1,6 +1,6 @@
 """What monitoring holds calls against: what the champion was made from, what it says of that, and its evaluation."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +20,10 @@ from pinmill.scorer import make_scorer
 from pinmill.session import Run
 from pinmill.version import now_utc
 
-MOST_NAMED = 6  # columns in a sentence
+MOST_NAMED = 5  # columns in a sentence
+LONGEST_NAME = 60  # characters of a column's name in it
+MOST_LABELS, LONGEST_LABEL = 5, 40  # unknown labels in a sentence, and their characters
+CHANGED = ("shifted", "new", "gone")  # what counts as shifted
 MOST_HELD = 20_000  # test rows: of more the distributions would not be told better
 KINDS = {"integer": "number", "datetime": "date"}  # what `find_kinds` calls some types of a prototype
 ORDER = ("shifted", "new", "gone", "failed", "all missing", "constant", "too few", "hidden", "ok")  # the worst first
@@ -40,13 +43,14 @@ MEASURES = {  # as tables name them
 
 @dataclass(frozen=True)
 class Expected:
-    """What a champion lets expect; `facts` are its pin's, and empty where there is none.
+    """What a champion lets expect; its `version` and the `facts` of its pin are empty where there is none.
 
     `scores` has the {value, low, high, n} of its evaluation by metric. `inputs` and `outputs` are None, and `said` has
     no rows, where its training data cannot be had: `absent` says why.
     """
 
     absent: str = ""
+    version: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     said: DataFrame = field(default_factory=lambda: list_outputs([]))  # of the test rows, as `read_outputs` of calls
@@ -55,14 +59,21 @@ class Expected:
 
 
 def read_moment(until: str) -> datetime:
-    """The moment that an ISO 8601 text names, in UTC unless it says otherwise; now for none. Raises ParameterError."""
+    """In UTC the moment that an ISO 8601 text names, by itself in UTC, too; now for none.
+
+    Raises ParameterError for another text, and for the future.
+    """
+    now = now_utc()
     try:
-        when = datetime.fromisoformat(until) if until else now_utc()
-    except ValueError:
+        given = datetime.fromisoformat(until) if until else now
+        when = (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ParameterError(
             f"until is {until!r}; a date or time in ISO 8601 such as 2026-11-20 was expected"
         ) from None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
+    if when > now:
+        raise ParameterError(f"until is {until!r}, which has not come yet; leave it empty for now")
+    return when
 
 
 def read_expected(run: Run) -> Expected:
@@ -72,7 +83,7 @@ def read_expected(run: Run) -> Expected:
         return Expected(absent="there is no champion")
     evaluation = find_evaluation(run.board, pin)
     scores = run.board.read_json(evaluation)["metrics"] if evaluation else []
-    known = Expected(facts=pin.facts, scores={row["metric"]: row for row in scores})
+    known = Expected(version=pin.version, facts=pin.facts, scores={row["metric"]: row for row in scores})
     return read_training(run, known, data) if data else replace(known, absent="nobody knows what it was trained on")
 
 
@@ -120,16 +131,31 @@ def list_columns(history: DataFrame, period: str, subject: str) -> DataFrame:
     for column, own in rows[rows["column"] != ""].groupby("column"):
         values = dict(zip(own["metric"], map(format_score, own["value"]), strict=True))
         state = min(own["status"], key=rank_status)
-        about = {"Column": column, "State": state, "Rows": f"{own['n'].max():,}", "p": format_score(own["p"].min())}
+        about = {"Column": column, "State": state, "Rows": f"{own['n'].max():,}", "p": format_p(own["p"].min())}
         listed.append(about | {named: values[name] for name, named in MEASURES.items() if name in values})
     found = DataFrame(sorted(listed, key=lambda each: rank_status(each["State"])))
     return found[[name for name in (*HEAD, *MEASURES.values()) if name in found]]
 
 
-def name_period(period: Period, length: str) -> str:
-    """A period as a sentence says it, such as "in the week of 16 November 2026"."""
-    day = f"{period.start.day} {period.start:%B %Y}"
-    return {"day": f"on {day}", "week": f"in the week of {day}", "month": f"in {period.start:%B %Y}"}[length]
+def format_p(p: float) -> str:
+    """A p-value as people read it."""
+    return "< 0.001" if p < 0.001 else format_score(p)
+
+
+def name_period(name: str, length: str) -> str:
+    """A period as a sentence says it, such as "in the week of 16 November 2026" of the week 2026-11-16."""
+    start = datetime.fromisoformat(name)
+    day = f"{start.day} {start:%B %Y}"
+    return {"day": f"on {day}", "week": f"in the week of {day}", "month": f"in {start:%B %Y}"}[length]
+
+
+def tell_unknown(unknown: Mapping[str, int]) -> str:
+    """For people: true labels that a champion does not know, as `list_unknown` counts them, the commonest by name."""
+    common = sorted(unknown.items(), key=lambda each: (-each[1], each[0]))[:MOST_LABELS]
+    named = ", ".join(f"{name[:LONGEST_LABEL]}{'…' * (len(name) > LONGEST_LABEL)} ({n:,})" for name, n in common)
+    more = ", …" * (len(unknown) > MOST_LABELS)
+    calls, labels = sum(unknown.values()), len(unknown)
+    return f"{labels:,} label{'s' * (labels != 1)} of {calls:,} call{'s' * (calls != 1)}: {named}{more}"
 
 
 def tell_state(history: DataFrame, period: Period, *, length: str, metric: str, expected: Expected, firing: int) -> str:
@@ -138,21 +164,32 @@ def tell_state(history: DataFrame, period: Period, *, length: str, metric: str, 
     `length` is day, week or month; `metric` is the one that decides, empty without a champion; `firing` counts alerts.
     """
     alerts = f"{firing or 'No'} alert{'s fire' if firing > 1 else ' fires'}."
-    own, when = history[history["period"] == period.name], name_period(period, length)
+    own, when = history[history["period"] == period.name], name_period(period.name, length)
     rows = {(row["subject"], row["metric"]): row for row in own[own["column"] == ""].to_dict("records")}
     requests = rows["traffic", "requests"]["value"]
     if not requests:
         return f"{alerts} Nobody asked anything {when}."
     errors = 100 * rows["traffic", "error_share"]["value"]
     good = tell_score(metric, rows.get(("score", metric)), expected) if metric else expected.absent
-    tested = rows.get(("input", SHIFTED), {"n": 0})
-    is_shifted = (own["subject"] == "input") & (own["status"] == "shifted") & (own["column"] != "")
-    names = [*own[is_shifted]["column"].unique()]
-    named = f" ({', '.join(names[:MOST_NAMED])}{', …' * (len(names) > MOST_NAMED)})" if names else ""
-    moved = f"{len(names)} of {tested['n']:,} input column{'s' * (tested['n'] != 1)} shifted{named}"
+    tested = rows.get(("input", SHIFTED), {"value": 0, "n": 0})
+    is_shifted = (own["subject"] == "input") & own["status"].isin(CHANGED) & (own["column"] != "")
+    moved = count_shifted([tested], own[is_shifted]["column"].unique(), "input")
     moved = moved if tested["n"] else "whether the inputs have shifted is not known"
-    used = f"{requests:,.0f} request{'s' * (requests != 1)}, {errors:.1f} % of them errors"
-    return f"{alerts} {when[0].upper()}{when[1:]} {good}. There were {used}; {moved}."
+    used = f"was 1 request, {errors:.0f}" if requests == 1 else f"were {requests:,.0f} requests, {errors:.1f}"
+    return f"{alerts} {when[0].upper()}{when[1:]} {good}. There {used} % of them errors; {moved}."
+
+
+def count_shifted(counted: Sequence[Mapping[str, Any]], names: Collection[str], of: str) -> str:
+    """As "1 of 15 input columns (age) shifted", by rows of SHIFTED, the oldest first; `names` are of the newest."""
+    counts = ", then ".join(f"{row['value']:.0f} of {row['n']:,}" for row in counted)
+    listed = ", ".join(map(shorten_name, sorted(names)[:MOST_NAMED])) + ", …" * (len(names) > MOST_NAMED)
+    plural = "s" * (counted[-1]["n"] != 1)
+    return f"{counts} {of} column{plural}{f' ({listed})' if names else ''} shifted"
+
+
+def shorten_name(column: str) -> str:
+    """The name of a column, or its first characters."""
+    return f"{column[:LONGEST_NAME]}{'…' * (len(column) > LONGEST_NAME)}"
 
 
 def tell_score(metric: str, score: Mapping[str, Any] | None, expected: Expected) -> str:
@@ -161,6 +198,12 @@ def tell_score(metric: str, score: Mapping[str, Any] | None, expected: Expected)
     if not score or not score["n"]:
         return f"no call had an input with a label, so that nobody knows its {name}"
     beside = f", beside the {_tell_interval(promised)} that its evaluation promised" if promised else ""
+    former = {*score["model"].split(", ")} - {expected.version, ""}
+    if former:
+        whose = f"{len(former)} former version{'s' * (len(former) > 1)}"
+        whose = f"it and {whose}" if expected.version in score["model"] else whose
+        beside = beside.replace("that its", "that the champion's")
+        return f"the {name} of {whose} was {_tell_interval(score)} on {score['n']:,} calls with a label{beside}"
     if promised and promised["low"] is not None:
         is_loss = metric in LOSSES
         is_worse = score["low"] > promised["high"] if is_loss else score["high"] < promised["low"]
