@@ -137,6 +137,8 @@ def test_traffic_is_counted_by_hand(store: Store) -> None:
         call(later, "e", endpoint="GET /metadata", input_hash="", output=None, caller="app", milliseconds=500.0),
         refusal(later, "f", endpoint="GET /ready", status=503),  # a probe
         refusal(later, "g", endpoint="GET /metrics", status=401),  # another
+        refusal(later, "k", endpoint="GET /data", status=403),  # of the gateway's own, logged where it fails
+        refusal(later, "l", endpoint="POST /annotations", status=201),  # a person labels
         call(later, "h", workflow="other"),
         call(WEEK.end, "i"),
     ]
@@ -145,6 +147,7 @@ def test_traffic_is_counted_by_hand(store: Store) -> None:
         "rows": 7,
         "errors": 2,
         "cached": 2 / 7,
+        "timed": 3,
         "p50_ms": 20.0,
         "p95_ms": 30.0,
         "p99_ms": 30.0,
@@ -152,25 +155,16 @@ def test_traffic_is_counted_by_hand(store: Store) -> None:
             {"caller": "shop", "requests": 3, "rows": 6, "errors": 2},
             {"caller": "app", "requests": 2, "rows": 1, "errors": 0},
         ],
-        "endpoints": [
-            {"endpoint": "POST /predictions", "requests": 3, "rows": 6, "errors": 2},
-            {"endpoint": "GET /metadata", "requests": 1, "rows": 0, "errors": 0},
-            {"endpoint": "POST /prediction", "requests": 1, "rows": 1, "errors": 0},
-        ],
         "versions": [
             {"version": "v1", "requests": 3, "rows": 6, "errors": 1},
             {"version": "v2", "requests": 1, "rows": 1, "errors": 0},
-        ],
-        "days": [
-            {"day": "2026-11-16", "requests": 2, "rows": 4, "errors": 0},
-            {"day": "2026-11-18", "requests": 3, "rows": 3, "errors": 2},
         ],
     }
 
 
 def test_no_calls_are_no_traffic_inputs_and_outputs(store: Store) -> None:
-    fill(store, [call(workflow="other"), refusal(endpoint="GET /ready")])
-    counts = {"requests": 0, "rows": 0, "errors": 0, "callers": [], "endpoints": [], "versions": [], "days": []}
+    fill(store, [call(workflow="other"), refusal(endpoint="GET /ready"), refusal(endpoint="POST /queue/undo")])
+    counts = {"requests": 0, "rows": 0, "errors": 0, "timed": 0, "callers": [], "versions": []}
     shares = ["cached", "p50_ms", "p95_ms", "p99_ms"]
     assert first_call(store, "w") is None
     traffic = read_traffic(store, "w", WEEK)
@@ -178,7 +172,7 @@ def test_no_calls_are_no_traffic_inputs_and_outputs(store: Store) -> None:
     assert traffic == counts
     frame, facts = read_inputs(store, "w", WEEK)
     assert (frame.shape, facts) == ((0, 0), {"rows": 0, "hidden": 0, "taken": 0})
-    outputs = read_outputs(store, "w", WEEK)
+    outputs = read_outputs(store, "w", WEEK, version="v1")
     assert (outputs.columns.tolist(), len(outputs)) == (["label", "value"], 0)
 
 
@@ -187,7 +181,7 @@ def test_a_store_that_nobody_wrote_has_no_calls(tmp_path: Path) -> None:
     assert first_call(store, "w") is None
     assert read_traffic(store, "w", WEEK)["requests"] == 0
     assert read_inputs(store, "w", WEEK)[1] == {"rows": 0, "hidden": 0, "taken": 0}
-    assert len(read_outputs(store, "w", WEEK)) == 0
+    assert len(read_outputs(store, "w", WEEK, version="v1")) == 0
     store.close()
 
 
@@ -239,14 +233,34 @@ def test_a_sample_is_the_same_every_time_and_from_the_whole_period(store: Store)
     mixed = [each for row in rows for each in (row, {**row, "workflow": "other"})]
     fill(store, mixed)
     frame, facts = read_inputs(store, "w", WEEK, most=300)
-    assert facts == {"rows": 3000, "hidden": 0, "taken": len(frame)}
-    assert 270 <= len(frame) <= 300
+    assert facts == {"rows": 3000, "hidden": 0, "taken": 300}
     assert frame["n"].is_unique
     by_day = np.histogram(frame["n"], bins=7, range=(0, 3000))[0]
     assert by_day.min() > 300 / 7 * 0.7
     assert_frame_equal(read_inputs(store, "w", WEEK, most=300)[0], frame)
-    assert len(read_outputs(store, "w", WEEK, most=300)) == len(frame)
-    assert read_outputs(store, "w", WEEK)["value"].tolist() == list(range(3000))
+    assert read_outputs(store, "w", WEEK, version="v1", most=300)["value"].tolist() == frame["n"].tolist()
+    assert read_outputs(store, "w", WEEK, version="v1")["value"].tolist() == list(range(3000))
+
+
+def test_an_input_that_came_often_is_taken_once(store: Store) -> None:
+    asked = ["a", "b", "a", "a", "c", "b", "d"]
+    rows = [
+        call(MONDAY, f"r{n}", input_hash=name, input=name, output={"value": float(n)}) for n, name in enumerate(asked)
+    ]
+    rows[0]["input"] = rows[6]["input"] = None  # before inputs were kept
+    rows[1] |= {"output": None, "status": 500}
+    fill(store, rows)
+    frame, facts = read_inputs(store, "w", WEEK)
+    assert (frame["text"].tolist(), facts) == (["b", "a", "c"], {"rows": 7, "hidden": 2, "taken": 3})
+    assert read_outputs(store, "w", WEEK, version="v1")["value"].tolist() == [0.0, 4.0, 5.0, 6.0]
+
+
+def test_outputs_are_those_of_one_version(store: Store) -> None:
+    """A promotion is no shift of what the new champion says."""
+    rows = [call(MONDAY, f"r{n}", version=f"v{1 + n % 2}", output={"value": float(n)}) for n in range(6)]
+    fill(store, [*rows, call(MONDAY, "r6", input_hash="r0-0", version="v2", output={"value": 6.0})])
+    told = {version: read_outputs(store, "w", WEEK, version=version)["value"].tolist() for version in ("v1", "v2", "")}
+    assert told == {"v1": [0.0, 2.0, 4.0], "v2": [1.0, 3.0, 5.0, 6.0], "": []}
 
 
 def test_outputs_of_all_tasks_are_one_table(store: Store) -> None:
@@ -268,7 +282,7 @@ def test_outputs_of_all_tasks_are_one_table(store: Store) -> None:
             "probability of spam": [0.9, nan, nan, nan, nan],
         }
     )
-    outputs = read_outputs(fill(store, rows), "w", WEEK)
+    outputs = read_outputs(fill(store, rows), "w", WEEK, version="v1")
     assert_frame_equal(outputs, expected)
 
 
@@ -289,7 +303,7 @@ def explain(store: Store, read: Any) -> list[str]:
             if "calls" in statement
         ]
     assert plans
-    return [next(row[-1] for row in plan if "calls" in row[-1].lower()) for plan in plans]
+    return [row[-1] for plan in plans for row in plan if "calls" in row[-1].lower()]
 
 
 def test_every_query_takes_the_index_by_time(tmp_path: Path) -> None:
@@ -300,10 +314,11 @@ def test_every_query_takes_the_index_by_time(tmp_path: Path) -> None:
         """All that is read of a period."""
         read_traffic(store, "w", WEEK)
         read_inputs(store, "w", WEEK)
-        read_outputs(store, "w", WEEK)
+        read_outputs(store, "w", WEEK, version="v1")
 
     within = "SEARCH calls USING INDEX by_time (workflow=? AND time>? AND time<?)"
-    assert explain(store, read) == [within] * 6
+    by_id = "SEARCH calls USING INTEGER PRIMARY KEY (rowid=?)"  # of the sample
+    assert explain(store, read) == [within] * 4 + [by_id, within, by_id]
     assert explain(store, lambda: first_call(store, "w")) == ["SEARCH calls USING INDEX by_time (workflow=?)"]
     store.close()
 
@@ -330,13 +345,14 @@ def test_what_is_read_does_not_grow_with_the_calls(tmp_path: Path) -> None:
     tracemalloc.start()
     traffic = read_traffic(store, "w", WEEK)
     frame, facts = read_inputs(store, "w", WEEK, most=1000)
+    outputs = read_outputs(store, "w", WEEK, version="v1", most=1000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000  # bytes: the calls themselves are tens of MB
     assert (traffic["requests"], traffic["rows"], traffic["cached"]) == (n, n, 0.25)
     times = [k % 977 / 10 for k in range(n)]
     assert traffic["p95_ms"] == np.quantile(times, 0.95, method="inverted_cdf")
-    assert [len(traffic[name]) for name in ("callers", "endpoints", "versions", "days")] == [21, 1, 1, 7]
-    assert facts == {"rows": n, "hidden": 0, "taken": len(frame)}
-    assert 990 <= len(frame) <= 1000
+    assert [len(traffic[name]) for name in ("callers", "versions")] == [21, 1]
+    assert (len(frame), len(outputs), facts) == (1000, 1000, {"rows": n, "hidden": 0, "taken": 1000})
+    assert frame["n"].max() < 9000  # the first call of each of 9,000 inputs
     store.close()

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sql
 
 from pinmill.errors import ParameterError, did_you_mean
+from pinmill.operations import OWN
 from pinmill.store import CALLS, Store, stamp
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 LENGTHS = {"day": 1, "week": 7, "month": 32}  # days from the start of a period to some day of the next
-PROBES = ("GET /ping", "GET /ready", "GET /health", "GET /metrics")  # asked by machines that watch, not by callers
-OWN = (  # of the gateway, for people who label or look after the service: it logs some of them only where they fail
-    "GET /openapi.json", "GET /recent-log", "POST /models", "POST /examples", "POST /annotations", "GET /annotations",
-    "GET /queue", "POST /queue/undo", "POST /queue/{id}/skip", "GET /data",
-)  # fmt: skip
-IS_TRAFFIC = CALLS.c.endpoint.not_in([*PROBES, *OWN])  # of what scores rows, and of the notebook's other cells
+PROBE = "GET /health"  # of a notebook: asked by machines that watch, not by callers
 PERCENTS = (50, 95, 99)
 MOST_CALLERS = 20  # told one by one
+# What the gateway answers itself is no traffic: people label and look after the service there, and it logs much of that
+# only where it fails.
+IS_TRAFFIC = CALLS.c.endpoint.not_in([PROBE, *(f"{own.method} {own.path}" for own in OWN)])
 IS_ROW = CALLS.c.input_hash != ""  # a row to be scored; the one of a call that had none says only that it was made
 IS_SCORED = IS_ROW & CALLS.c.output.is_not(sql.null())
 SPREAD, STEP = 65_536, 40_503  # an odd step: ids in a row fall all over the range, and each again on its own place
@@ -79,7 +78,7 @@ def select_calls(workflow: str, period: Period) -> sql.ColumnElement[bool]:
 
 
 def read_traffic(store: Store, workflow: str, period: Period) -> dict[str, Any]:
-    """What was asked in a period, see IS_TRAFFIC; a share or time that has no meaning is NaN.
+    """What was asked in a period of the notebook's endpoints; a share or time that has no meaning is NaN.
 
     requests; rows: those to be scored; errors: requests with a status of 400 or more, of any row; cached: share of the
     rows that were known before; timed: requests that had rows; p50_ms, p95_ms, p99_ms: time of these, the shortest that
