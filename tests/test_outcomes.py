@@ -313,6 +313,17 @@ def test_the_interval_of_a_share_is_that_of_a_binomial() -> None:
         assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.006)
 
 
+def test_an_input_that_is_asked_again_and_again_makes_no_score_surer() -> None:
+    # By hand: each draw holds 101 inputs, and the wrong one, which is 500 calls, is in it k times with P = Poisson(1).
+    outcomes = pair(["spam"] * 101, [SPAM] * 100 + [HAM])
+    often = pandas.concat([outcomes, *[outcomes[100:]] * 499], ignore_index=True)
+    of = {**BINARY, "draws": 2000}
+    low, high = (100 - 3) / (100 - 3 + 3 * 500), 1.0  # P(k > 3) is 1.9 %, P(k = 0) is 37 %
+    for row in score_outcomes(often, ["accuracy", "accuracy_score"], **of):
+        assert (row["value"], row["n"]) == (pytest.approx(100 / 600), 600)
+        assert (row["low"], row["high"]) == (pytest.approx(low, abs=0.005), high)
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     outcomes = pair(["spam", "ham"] * 20, [SPAM, HAM, HAM] * 13 + [SPAM])
     twice = [score_outcomes(outcomes, ["balanced_accuracy_score", "f1"], **BINARY) for _ in range(2)]

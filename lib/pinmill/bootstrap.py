@@ -21,17 +21,29 @@ class Difference:
     undefined: int
 
 
-def bootstrap_weights(n: int, *, draws: int, seed: int) -> np.ndarray:
-    """Every row once, then how often each of n is in each draw of n with replacement; (1 + draws, n), uint16."""
+def bootstrap_weights(n: int, *, draws: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Every row once, then how often each of n is in each draw with replacement; (1 + draws, n), uint16.
+
+    `groups` numbers the group of each row from 0 on: rows of one are drawn together, as they are not independent.
+    """
     generator = np.random.default_rng(seed)
-    drawn = (generator.integers(0, max(n, 1), n) for _ in range(draws))
-    counts = (np.bincount(rows, minlength=n) for rows in drawn)
-    return np.array([np.ones(n), *counts], dtype=np.uint16)
+    many = n if groups is None else int(groups.max(initial=-1)) + 1
+    drawn = (generator.integers(0, max(many, 1), many) for _ in range(draws))
+    counts = (np.bincount(rows, minlength=many) for rows in drawn)
+    return np.array([np.ones(n), *(each if groups is None else each[groups] for each in counts)], dtype=np.uint16)
 
 
-def score_table(p: Predictions, names: Sequence[str], *, draws: int, seed: int, level: float = 0.95) -> pd.DataFrame:
-    """One row per metric: metric, value, low, high, undefined (as in Difference), n."""
-    weights = bootstrap_weights(len(p.truth), draws=draws, seed=seed)
+def score_table(
+    p: Predictions,
+    names: Sequence[str],
+    *,
+    draws: int,
+    seed: int,
+    level: float = 0.95,
+    groups: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """One row per metric: metric, value, low, high, undefined (as in Difference), n; see `bootstrap_weights`."""
+    weights = bootstrap_weights(len(p.truth), draws=draws, seed=seed, groups=groups)
     rows = [(name, *summarise(values, level=level)) for name, values in metric_values(p, names, weights).items()]
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "undefined"]).assign(n=len(p.truth))
 

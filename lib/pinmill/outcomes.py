@@ -11,7 +11,7 @@ import sqlalchemy as sql
 from pandas import DataFrame, Series
 
 from pinmill.annotations import ACTIVE, cast_values, current_labels
-from pinmill.bootstrap import score_table, summarise
+from pinmill.bootstrap import bootstrap_weights, score_table, summarise
 from pinmill.errors import DataError, ParameterError, describe_problems, did_you_mean
 from pinmill.metrics import DEFAULT_METRICS, METRICS, OF_PROBABILITIES, OTHER_METRICS, Predictions, as_labels
 from pinmill.periods import IS_SCORED, Period, list_outputs, select_calls
@@ -75,33 +75,38 @@ def score_outcomes(
 
     `classes` and `positive` are the model's. A true label that is none of them counts as predicted wrong. Metrics of
     probabilities take only rows that have one for each class, and n says how many. What has no meaning, or no rows, is
-    NaN. Intervals are of 95 %, by bootstrap, with fewer than `draws` of many rows. Raises ParameterError, see
-    `check_names`.
+    NaN. Every call counts in value and n; intervals are of 95 %, by bootstrap over inputs, as calls of the same input
+    are right or wrong together, with fewer than `draws` of many rows. Raises ParameterError, see `check_names`.
     """
     check_names(names, task=task, classes=classes, positive=positive)
-    p = make_predictions(outcomes, task=task, classes=classes, positive=positive)
-    whole = p if p.probability is None else p.take(~np.isnan(p.probability).any(axis=1))
+    p, inputs = make_predictions(outcomes, task=task, classes=classes, positive=positive)
+    whole = np.ones(len(inputs), bool) if p.probability is None else ~np.isnan(p.probability).any(axis=1)
     found: dict[str, dict[str, Any]] = {}
-    for rows, is_in in ((p, False), (whole, True)):
+    for rows, of, is_in in ((p, inputs, False), (p.take(whole), inputs[whole], True)):
         own = [name for name in names if name in METRICS and (name in OF_PROBABILITIES) == is_in]
         fewer = min(draws, max(FEWEST, CELLS // max(len(rows.truth), 1)))
-        table = score_table(rows, own, draws=fewer, seed=seed, level=LEVEL) if own else DataFrame()
+        groups = pandas.factorize(of)[0]
+        table = score_table(rows, own, draws=fewer, seed=seed, level=LEVEL, groups=groups) if own else DataFrame()
         found |= {row["metric"]: row for row in table.drop(columns="undefined", errors="ignore").to_dict("records")}
     others = [name for name in names if name not in METRICS]
-    found |= {name: _score_function(name, p, draws=draws, seed=seed) for name in others}
+    found |= {name: _score_function(name, p, inputs, draws=draws, seed=seed) for name in others}
     return [found[name] for name in names]
 
 
-def make_predictions(outcomes: DataFrame, *, task: str, classes: Sequence[Any], positive: Any) -> Predictions:
-    """The rows of `outcomes` that hold a prediction, as metrics take them; probabilities that a row has not are NaN.
+def make_predictions(
+    outcomes: DataFrame, *, task: str, classes: Sequence[Any], positive: Any
+) -> tuple[Predictions, np.ndarray]:
+    """The rows of `outcomes` that hold a prediction, as metrics take them, and the hashes of their inputs.
 
-    Labels become what training would make of them, 1 of "1" where the classes are numbers. Labels that were predicted
-    and are none of `classes` (by another model) are further classes. DataError if `positive` is none of them.
+    Probabilities that a row has not are NaN. Labels become what training would make of them, 1 of "1" where the classes
+    are numbers. Labels that were predicted and are none of `classes` (by another model) are further classes. DataError
+    if `positive` is none of them.
     """
     truth = _cast(outcomes["truth"], task=task, classes=classes)
     if task == "regression":
         rows = truth.notna() & np.isfinite(outcomes["value"])
-        return Predictions(*(side[rows].to_numpy(float) for side in (truth, outcomes["value"])), None, ())
+        amounts = (side[rows].to_numpy(float) for side in (truth, outcomes["value"]))
+        return Predictions(*amounts, None, ()), outcomes["hash"][rows].to_numpy()
     positive = None if task != "binary" else classes[-1] if positive in (None, "") else positive
     if positive is not None and positive not in classes:
         raise DataError(f"The positive class {positive!r} is none of the model's {list(classes)}.")
@@ -111,7 +116,8 @@ def make_predictions(outcomes: DataFrame, *, task: str, classes: Sequence[Any], 
     columns = [f"probability of {name}" for name in classes]
     shares = outcomes[rows].reindex(columns=columns).to_numpy(float)
     padded = np.pad(shares, ((0, 0), (0, len(more))))
-    return Predictions(as_labels(truth[rows]), as_labels(predicted), padded, (*classes, *more), positive)
+    p = Predictions(as_labels(truth[rows]), as_labels(predicted), padded, (*classes, *more), positive)
+    return p, outcomes["hash"][rows].to_numpy()
 
 
 def _cast(labels: Series, *, task: str, classes: Sequence[Any]) -> Series:
@@ -170,10 +176,9 @@ def _call(function: Callable[..., Any], truth: np.ndarray, predicted: np.ndarray
         return float(function(truth, predicted, **({"pos_label": positive} if takes else {})))
 
 
-def _score_function(name: str, p: Predictions, *, draws: int, seed: int) -> dict[str, Any]:
+def _score_function(name: str, p: Predictions, inputs: np.ndarray, *, draws: int, seed: int) -> dict[str, Any]:
     """The value and the interval that such a function gives, NaN where it refuses the rows."""
-    function = list_functions()[name]
-    n, generator = len(p.truth), np.random.default_rng(seed)
+    function, n = list_functions()[name], len(p.truth)
     sides = np.array([*p.truth, *p.predicted, *([] if p.positive is None else [p.positive])])  # of one type for all
 
     def score(rows: np.ndarray) -> float:
@@ -184,6 +189,7 @@ def _score_function(name: str, p: Predictions, *, draws: int, seed: int) -> dict
             return np.nan
 
     fewer = min(draws, max(FEWEST, CALLED // n)) if n else 0
-    values = [score(np.arange(n)), *(score(generator.integers(0, n, n)) for _ in range(fewer))]
+    weights = bootstrap_weights(n, draws=fewer, seed=seed, groups=pandas.factorize(inputs)[0])
+    values = [score(np.repeat(np.arange(n), often)) for often in weights]
     value, low, high, _ = summarise(np.array(values), level=LEVEL)
     return {"metric": name, "value": value, "low": low, "high": high, "n": n}
