@@ -91,6 +91,10 @@ def raise_from(origin: Exception, *, told: bool) -> None:
         raise KeyError("n") from None
 
 
+def raise_again(error: Exception) -> None:
+    raise error
+
+
 @pytest.mark.parametrize(
     ("do", "expected"),
     [
@@ -142,6 +146,18 @@ def test_errors_that_are_made_directly(error: Exception | None, expected: bool) 
 @pytest.mark.parametrize(("told", "expected"), [(True, True), (False, False)])
 def test_what_it_came_from_counts_where_a_traceback_would_show_it(told: bool, expected: bool) -> None:
     assert is_outage(catch(lambda: raise_from(ConnectionResetError("gone"), told=told))) is expected
+
+
+def test_an_exception_that_came_from_itself_is_none() -> None:
+    with sqlalchemy.create_engine("sqlite://").connect() as connection:
+        connection.execute(sqlalchemy.text("create table t (n int not null)"))
+        try:
+            error = catch(lambda: connection.execute(sqlalchemy.text("insert into t values (null)")))
+            raise error
+        except sqlalchemy.exc.DBAPIError as error:
+            again = catch(lambda: raise_again(error.orig))
+    assert again.__context__.orig is again
+    assert not is_outage(again)
 
 
 def test_an_answer_of_object_storage_is_judged_by_its_status() -> None:

@@ -24,7 +24,9 @@ def is_outage(error: BaseException | None) -> bool:
 
     Not so are a wrong path or password, a status such as 404, a wrong query, and everything that nobody knows.
     """
-    while error is not None:
+    seen = set[int]()  # `raise error.orig` closes a circle
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         if (known := _judge(error)) is not None:
             return known
         error = _find_origin(error)
