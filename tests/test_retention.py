@@ -13,10 +13,12 @@ import pytest
 import sqlalchemy as sql
 from pinmill.actions import log_file
 from pinmill.calls import Writer
-from pinmill.champion import promote
+from pinmill.champion import promote, read_champion, rollback
+from pinmill.errors import ParameterError
 from pinmill.lock import hold_lock
+from pinmill.pages import find_run_of
 from pinmill.project import Project, open_project
-from pinmill.retention import find_expired, longest, plan_runs, remove_expired
+from pinmill.retention import find_expired, longest, plan_runs, read_every, remove_expired
 from pinmill.runs import RunRecord, StageRecord, write_json, write_record
 from pinmill.store import CALLS, LEASES, PREDICTIONS, Store, stamp
 
@@ -97,10 +99,12 @@ def test_a_run_whose_stage_was_taken_up_stays_with_the_run_that_took_it() -> Non
     assert planned(make_record(40), make_record(30, took=40), make_record(2, "succeeded")) == [40, 30]
 
 
-def test_the_longest_time_of_all_workflows_counts_with_the_default_for_those_without(project: Project) -> None:
-    assert (longest(project, "calls", default=90), longest(project, "logs")) == (3, 5)
-    (project.root / "params/other.yaml").write_text(PARAMS.format("other", "{logs: 9}"))
-    assert (longest(project, "calls", default=90), longest(project, "logs")) == (90, 9)
+def test_the_longest_time_of_all_workflows_counts_with_the_default_for_those_without() -> None:
+    days = {"small": {"runs": 10, "logs": 5, "calls": 3}}
+    assert (longest(days, "calls", default=90), longest(days, "logs")) == (3, 5)
+    days["other"] = {"logs": 9}
+    assert (longest(days, "calls", default=90), longest(days, "logs")) == (90, 9)
+    assert (longest({}, "calls", default=90), longest({}, "logs")) == (90, 0)
 
 
 # --- runs
@@ -170,6 +174,54 @@ def test_what_champions_come_from_stays_through_all_generations(project: Project
     (found,), _ = find_expired(project, "small", now=NOW)
     assert found.names == [runs[80], runs[60], runs[30]]  # whose pins stay on the board until `pins prune` takes them
     assert board.versions("small-model") == [former.version, other.version, champion.version]
+
+
+def test_the_run_stays_from_which_the_pages_of_a_champion_are_rendered_also_after_a_rollback(project: Project) -> None:
+    board, folder, kept = project.board, project.runs_folder("small"), []
+    runs = {days: make_run(project, days) for days in (80, 70, 60, 50, 40, 30)}
+    for made, reported in ((80, 70), (60, 50)):
+        pin = board.write_json("small-model", made, facts={}, lineage={"run": runs[made], "inputs": []})
+        for days in (made, reported):
+            card = str((folder / runs[days] / "01-prepare.ipynb").relative_to(project.root))
+            stage = StageRecord("card", "04-card", "ran", executed=card, run=runs[days])
+            about = {"candidate": pin.version, "stages": (stage,)}
+            write_record(folder, RunRecord(runs[days], "small", "train", "succeeded", "", **about))
+        before = read_champion(board, "small")
+        signed = {"by": "me", "why": "why", "gate": True, "when": NOW, "expected": before and before.version}
+        promote(board, "small", pin.version, **signed)
+        kept.append(runs[reported])
+        assert find_run_of(project, "small", read_champion(board, "small")).run == kept[-1]
+    make_run(project, 1, status="rejected")
+    found, _ = find_expired(project, "small", now=NOW)
+    remove_expired(project, found)
+    assert found[0].names == [runs[40], runs[30]]
+    for run in kept[::-1]:
+        assert find_run_of(project, "small", read_champion(board, "small")).run == run
+        if run != kept[0]:
+            rollback(board, "small", by="me", why="why", when=NOW)
+
+
+def test_a_workflow_whose_params_are_wrong_is_left_alone_with_the_logs_and_the_others_go(project: Project) -> None:
+    log, other = log_file(project, "old"), project.root / "params/other.yaml"
+    log.parent.mkdir(parents=True)
+    log.write_text("words")
+    os.utime(log, (1, 1))
+    runs = {at: make_run(project, 40, at=at) for at in ("small", "other")}
+    other.write_text(PARAMS.format("other", "{runs: 10, log: 9}"))
+    assert read_every(project)[0] == {"other": {}, "small": {"runs": 10, "logs": 5, "calls": 3}}
+    found, left = find_expired(project, None, now=NOW)
+    assert [(each.what, each.workflow, each.names) for each in found] == [("runs", "small", [runs["small"]])]
+    assert left[0].startswith("other: 1 problem in params/other.yaml: ")
+    assert left[1:] == ["logs: nobody can tell how long other needs them"]
+    assert find_expired(project, "small", now=NOW) == (found, left[1:])
+    with pytest.raises(ParameterError, match=r"params/other\.yaml"):
+        find_expired(project, "other", now=NOW)
+    other.write_text(PARAMS.format("other", "{runs: 10, logs: 9}"))
+    found, left = find_expired(project, None, now=NOW)
+    assert ([(each.what, each.workflow) for each in found], left) == (
+        [("runs", "other"), ("runs", "small"), ("logs", "")],
+        [],
+    )
 
 
 def test_runs_are_left_alone_where_the_champion_is_not_known(project: Project) -> None:
@@ -318,5 +370,7 @@ def test_pruning_keeps_models_in_calls_as_long_as_calls_are_kept(small_trained: 
         small_trained.pinmill("run", "small", "--set", f"power={power}", "--set", "score=0.1", code=3)
     assert "--keep 1 --days 90 --yes" in small_trained.pinmill("pins", "prune", "--keep", "1").stdout
     small_trained.params("workflow: small\nsource: numbers.txt\nrun: {retention: {calls: 400}}\n", "small")
+    assert "--keep 1 --days 400 --yes" in small_trained.pinmill("pins", "prune", "--keep", "1").stdout
+    (small_trained.root / "params/other.yaml").write_text("workflow: other\nsuorce: x\n")  # as if it gave none
     assert "--keep 1 --days 400 --yes" in small_trained.pinmill("pins", "prune", "--keep", "1").stdout
     assert "--keep 1 --days 2 --yes" in small_trained.pinmill("pins", "prune", "--keep", "1", "--days", "2").stdout

@@ -80,10 +80,10 @@ def prune_command(
     Example: pinmill pins prune --keep 10 --yes
     """
     from pinmill.prune import find_prunable, prune
-    from pinmill.retention import longest
+    from pinmill.retention import longest, read_every
 
     project = open_project()
-    days = longest(project, "calls", default=90) if days is None else days
+    days = longest(read_every(project)[0], "calls", default=90) if days is None else days
     pruning = (prune if yes else find_prunable)(project, keep=keep, since=now_utc() - timedelta(days=days))
     gone = [
         {"name": pin.name, "version": pin.version, "bytes": pin.size, "run": pin.lineage["run"]}

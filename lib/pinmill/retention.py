@@ -5,7 +5,7 @@ A run stays, however old, while anybody may still ask for it: see `plan_runs`.
 
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,9 @@ import sqlalchemy as sql
 
 from pinmill.actions import is_written
 from pinmill.calls import GAP
-from pinmill.errors import RunError
+from pinmill.champion import read_history
+from pinmill.errors import ParameterError, ProjectError, RunError
+from pinmill.pages import find_run_of
 from pinmill.params import check_params
 from pinmill.plan import load_workflow, read_notebooks
 from pinmill.project import Project
@@ -62,30 +64,44 @@ def read_days(project: Project, workflow: str) -> dict[str, int]:
     return dict(check_params(params, read_notebooks(project, params), project.settings)[1].retention)
 
 
-def longest(project: Project, what: str, *, default: int = 0) -> int:
-    """The most days that any workflow's params give to a kind; `default` counts for those that give none."""
-    return max((read_days(project, workflow).get(what, default) for workflow in project.workflows()), default=default)
+def read_every(project: Project) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Those days by workflow, none where its params are wrong; and by workflow what is wrong with its params."""
+    days, wrong = dict[str, dict[str, int]](), dict[str, str]()
+    for workflow in project.workflows():
+        try:
+            days[workflow] = read_days(project, workflow)
+        except (ParameterError, ProjectError) as error:
+            days[workflow], wrong[workflow] = {}, str(error)
+    return days, wrong
+
+
+def longest(days: Mapping[str, Mapping[str, int]], what: str, *, default: int = 0) -> int:
+    """The most days that any workflow gives to a kind; `default` counts for those that give none. Pure."""
+    return max((kept.get(what, default) for kept in days.values()), default=default)
 
 
 def find_expired(project: Project, workflow: str | None, *, now: datetime) -> tuple[list[Expired], list[str]]:
     """What is too old of a workflow, or of all, and which workflows' runs are left alone, with the reason.
 
-    Logs of all workflows lie together, and stay as long as the longest that any asks for.
+    Logs of all workflows lie together, and stay as long as the longest that any asks for; and as long as the params of
+    one are wrong. Raises ParameterError where those of `workflow` are.
     """
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)  # whole days go
-    names = [workflow] if workflow else project.workflows()
-    days, logs = {name: read_days(project, name) for name in names}, longest(project, "logs")
+    every, wrong = read_every(project)
+    days, logs = {workflow: read_days(project, workflow)} if workflow else every, longest(every, "logs")
     needed, left = find_needed(project) if any("runs" in kept for kept in days.values()) else (set(), {})
-    left |= dict.fromkeys(find_at_work(project), "a run is at work")
+    left |= dict.fromkeys(find_at_work(project), "a run is at work") | wrong
     found = []
     for name, kept in days.items():
         if "runs" in kept and name not in left:
             found.append(find_runs(project, name, before=today - timedelta(kept["runs"]), needed=needed))
         if "calls" in kept and project.has_store:
             found += find_rows(project.store, name, before=today - timedelta(kept["calls"]))
-    if logs:
+    if logs and not wrong:
         found.append(find_logs(project, before=today - timedelta(logs)))
-    return [each for each in found if each.n], [f"{name}: {why}" for name, why in left.items() if name in days]
+    unsure = [f"logs: nobody can tell how long {' and '.join(wrong)} needs them"] if logs and wrong else []
+    told = [f"{name}: {why}" for name, why in left.items() if name in days]
+    return [each for each in found if each.n], told + unsure
 
 
 def find_needed(project: Project) -> tuple[set[str], dict[str, str]]:
@@ -100,18 +116,23 @@ def find_needed(project: Project) -> tuple[set[str], dict[str, str]]:
 
 
 def find_runs(project: Project, workflow: str, *, before: datetime, needed: Collection[str]) -> Expired:
-    """The runs of a workflow that may go, also what is left of one whose removal was killed."""
+    """The runs of a workflow that may go, also what is left of one whose removal was killed.
+
+    Pages of a champion, also of one that a rollback goes to, are rendered again from the run that `find_run_of` names.
+    """
     folder, pages = project.runs_folder(workflow), project.pages_folder(workflow)
     names = {path.name for place in (folder, pages) for path in place.glob("*") if RUN_ID.fullmatch(path.name)}
-    records = [find_record(folder, run) for run in sorted(names, reverse=True)]
+    records = [read_remains(folder, run) for run in sorted(names, reverse=True)]
     newest = {result.run for path, result in read_results(folder) if path.stem == "latest"}
-    runs = plan_runs(records, before=before, needed={*needed, *newest})
+    champions = {champion.version: champion for champion in read_history(project.board, workflow)}
+    shown = {record.run for each in champions.values() if (record := find_run_of(project, workflow, each))}
+    runs = plan_runs(records, before=before, needed={*needed, *newest, *shown})
     sizes = sum(path.stat().st_size for run in runs for path in list_files(folder / run, pages / run))
     return Expired("runs", workflow, before, runs, len(runs), runs[0][:16] if runs else "", sizes)
 
 
-def find_record(folder: Path, run: str) -> RunRecord:
-    """The record of a run; one that says so where there is none."""
+def read_remains(folder: Path, run: str) -> RunRecord:
+    """The record of a run; where it is gone, one that says so."""
     try:
         return read_record(folder, run)
     except RunError as error:
@@ -146,6 +167,7 @@ def find_rows(store: Store, workflow: str, *, before: datetime) -> Iterator[Expi
 
 
 def choose_rows(table: sql.Table, workflow: str, before: datetime) -> sql.ColumnElement:
+    """What is true of the rows of a workflow that are too old."""
     return (table.c.workflow == workflow) & (TIMES[table] < stamp(before))
 
 
