@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -220,7 +220,11 @@ def test_each_rejected_candidate_is_told_once_and_a_failure_does_not_end_it(smal
     break_training(small)
     assert run(4) == ["[Pinmill] small: failed in 02-train"]
     mend_training(small)
-    assert run(0) == ["[Pinmill] small: recovered, failed in 02-train and 1 more"]
+    small.edit("03-evaluate", "print(run.read_json('model'))", "1 / 0")
+    assert run(4, "power=2") == ["[Pinmill] small: failed in 03-evaluate"]
+    small.edit("03-evaluate", "1 / 0", "print(run.read_json('model'))")
+    assert run(0) == ["[Pinmill] small: recovered, failed in 03-evaluate and 1 more"]
+    assert "failed in 02-train" not in hook.got[-1]["message"]
     assert "recovered, rejected by the gate" in hook.got[-1]["message"].splitlines()
 
 
@@ -283,7 +287,7 @@ def test_no_secret_is_in_messages_records_notebooks_or_what_is_said(small: Workp
     letters = mail.url.replace("://", f"://someone:{SECRET}@")  # logs in, which this server does not offer
     (small.root / ".env").write_text(f"HOOK={webhook}\nPINMILL_NOTIFY='{letters}\n{hook.url}/second'\n")
     add_params(small, "run: {notify: ['secret:HOOK']}")
-    stolen = "os.environ['HOOK'].partition('@')[0].rpartition(':')[2]"
+    stolen = "os.environ['HOOK'].rpartition('/')[2]"
     shown = "print(os.environ['HOOK'], os.environ['PINMILL_NOTIFY'])"
     small.edit("02-train", BUILT, f"{shown}\nraise ValueError(os.environ['HOOK'] + ' ' + {stolen})")
     done = small.pinmill("run", "small", code=4)
@@ -293,6 +297,26 @@ def test_no_secret_is_in_messages_records_notebooks_or_what_is_said(small: Workp
     for secret in (PASSWORD, SECRET, TOKEN):
         assert secret not in f"{done.stdout}{done.stderr}{hook.got}"
         assert find_everywhere(small, secret) == [Path(".env")]
+
+
+def test_a_word_that_may_be_a_password_stays_in_notebooks_and_goes_from_messages(small: Workplace, hook: Hook) -> None:
+    url = hook.url.replace("://", "://sender:alerts@")
+    small.edit("02-train", BUILT, "print('3 alerts', os.environ['PINMILL_NOTIFY'])\nraise ValueError('4 alerts')")
+    small.pinmill("run", "small", code=4, PINMILL_NOTIFY=url)
+    record = small.json("runs", "small")[0]
+    executed = small.root / "outputs/runs/small" / record["run"] / "02-train.ipynb"
+    assert "3 alerts [secret]\\n" in executed.read_text()
+    assert "ValueError: 4 alerts" in record["error"]
+    assert "ValueError: 4 [secret]" in hook.got[0]["message"]
+
+
+@pytest.mark.parametrize("word", ["alert", "title"])
+def test_a_password_that_is_a_word_of_ours_hinders_no_message(tmp_path: Path, hook: Hook, word: str) -> None:
+    url = hook.url.replace("://", f"://sender:{word}@")
+    assert tell(tmp_path, [make_incident("a", text=f"in {word}")], [url]) == []
+    assert hook.got[0]["message"].splitlines()[1] == "in [secret]"
+    assert tell(tmp_path, [make_incident("a")], [url]) == []
+    assert len(hook.got) == 1
 
 
 def test_an_address_whose_secret_is_not_set_is_told_before_a_run_and_hinders_nothing_else(small: Workplace) -> None:
@@ -474,6 +498,15 @@ def test_an_incident_stays_the_same_while_it_is_found_or_nobody_looks() -> None:
     assert stand(unseen) == stand(known) | {"": ("2", "", ())}
 
 
+def test_a_failure_in_another_stage_is_told_and_ends_nothing() -> None:
+    known = [Known(make_incident("02-train", "failed"), "1", "1", ("me",))]
+    now = compare(known, [make_incident("04-model-card", "failed")], unknown=("rejected", "alert"), now="2")
+    assert stand(now) == {"04-model-card": ("2", "", ())}
+    assert stand(compare(now, [], unknown=(), now="3")) == {}
+    told = [replace(each, told=("me",)) for each in now]
+    assert stand(compare(told, [], unknown=(), now="3")) == {"04-model-card": ("2", "3", ("me",))}
+
+
 def test_what_comes_back_is_new_and_another_rejected_candidate_ends_nothing() -> None:
     known = [Known(make_incident("a"), "1", "1", ("me",), over="2")]
     assert stand(compare(known, [make_incident("a")], unknown=(), now="3")) == {"a": ("3", "", ())}
@@ -495,8 +528,14 @@ def test_what_comes_back_is_new_and_another_rejected_candidate_ends_nothing() ->
 )
 def test_an_address_is_named_without_what_is_secret_in_it(url: str, place: str, hidden: str) -> None:
     assert name_place(url) == place
-    assert {url, hidden} <= {*hide_urls([url])}
-    assert not {"mail1.example.org", "hooks.example.org", "localhost"} & {*hide_urls([url])}
+    assert {url, hidden} <= {*hide_urls([url], guess=True)}
+    assert not {"mail1.example.org", "hooks.example.org", "localhost"} & {*hide_urls([url], guess=True)}
+
+
+def test_what_may_be_a_name_is_hidden_only_where_that_is_asked_for() -> None:
+    url = "sendgrid://SG0123456789abcdef:alerts@example.org/me@example.org"
+    assert hide_urls([url]) == [url, "SG0123456789abcdef"]
+    assert hide_urls([url], guess=True) == [url, "SG0123456789abcdef", "alerts"]
 
 
 def test_addresses_may_hold_commas() -> None:

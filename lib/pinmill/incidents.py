@@ -54,14 +54,14 @@ def compare(known: Iterable[Known], found: Iterable[Incident], *, unknown: Colle
     """Each incident as it stands now that `found` were found, and none of the `unknown` kinds was looked for. Pure.
 
     Those that nobody was told of are forgotten when they are over; so is a rejected candidate when another one is
-    rejected, for nothing has recovered then.
+    rejected, and a failure when another stage fails, for nothing has recovered then.
     """
     before, stand = {each.incident.id: each for each in known}, {}
     for incident in found:
         former = before.get(incident.id)
         is_same = former is not None and not former.over
         stand[incident.id] = replace(former, incident=incident, last=now) if is_same else Known(incident, now, now)
-    is_replaced = {"rejected"} & {kind for kind, _ in stand}
+    is_replaced = {"rejected", "failed"} & {kind for kind, _ in stand}
     over = []
     for (kind, key), each in before.items():
         if (kind, key) in stand:
@@ -111,7 +111,7 @@ def find_incidents(
     if record.status == "failed":
         stage = next((stage.notebook for stage in record.stages if stage.status == "failed"), "")
         facts = {"stage": stage, "error": shorten(record.error), **before}
-        return [make("failed", "", f"failed in {stage or record.job}", facts, f"pinmill run {record.workflow}{job}")]
+        return [make("failed", stage, f"failed in {stage or record.job}", facts, f"pinmill run {record.workflow}{job}")]
     found = []
     if record.status == "rejected":
         model = record.output("model") or {}

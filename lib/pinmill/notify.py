@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -32,6 +32,7 @@ HOST = re.compile(r"localhost|[\w-]+(\.[\w-]+)*\.([a-z]{2,10}|\d{1,3})")
 PLACE = re.compile(r"([A-Za-z][\w+.-]*)://(?:[^?]*@)?([\w.-]*)")
 UNTOLD = "could not be told, and is tried again after the next run. To see why: apprise -v -b test URL"
 NONE_SUCH = "is not of a form that apprise knows, so nobody is told there. For the forms: apprise --details"
+SHOWN = ("key", "title", "text")  # of an incident: what may hold anything
 SEVERITY = {"failed": "failure", "missed": "failure", "rejected": "warning", "alert": "warning"}  # as apprise says
 
 
@@ -54,9 +55,12 @@ def find_urls(project: Project, settings: RunSettings) -> list[str]:
     return [*dict.fromkeys(filter(None, every))]
 
 
-def hide_urls(urls: Sequence[str]) -> list[str]:
-    """What of addresses must not be shown: each as a whole, its password, what may be a token; longest first."""
-    parts = {match[1] for url in urls if (match := PASSWORD.search(url))}
+def hide_urls(urls: Sequence[str], *, guess: bool = False) -> list[str]:
+    """What of addresses must not be shown: each as a whole, and what may be a token; longest first.
+
+    With `guess` also what stands where many have a password: for some services it is a name, an ordinary word.
+    """
+    parts = {match[1] for url in urls if guess and (match := PASSWORD.search(url))}
     pieces = {piece for url in urls for piece in re.split(r"[/?&=,;@:#]+", url.partition("://")[2])}
     parts |= {piece for piece in pieces if TOKEN.fullmatch(piece) and not HOST.fullmatch(piece)}
     every = {*parts, *map(unquote, parts), *(url for url in urls if url.rstrip("/") != name_place(url))}
@@ -107,7 +111,7 @@ def announce(
     `found` are all incidents of now, but for the `unknown` kinds, which were not looked for; the workflow is empty for
     those of none. What could not be sent is sent the next time. Never raises, and takes at most twice `SECONDS`.
     """
-    name, every = ".".join(filter(None, (workflow, job))), [*hidden, *hide_urls(urls)]
+    name, every = ".".join(filter(None, (workflow, job))), [*hidden, *hide_urls(urls, guess=True)]
     file = project.outputs / "incidents" / f"{name}.json"
     if not found and not file.is_file():
         return []
@@ -115,7 +119,7 @@ def announce(
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_suffix(".lock"), timeout=SECONDS):
             before, problems = read_known(file)
-            shown = [Incident(**scrub(asdict(incident), every)) for incident in found]
+            shown = [replace(each, **{name: scrub(getattr(each, name), every) for name in SHOWN}) for each in found]
             known = compare(before, shown, unknown=unknown, now=now_utc().isoformat(timespec="seconds"))
             marks = {mark_url(url): url for url in urls}
             due = {url: due for mark, url in marks.items() if (due := find_due(known, mark))}
