@@ -295,12 +295,14 @@ def test_a_record_that_names_another_folder_gives_no_links(project) -> None:
 
 def test_a_skipped_run_does_not_hide_the_one_before_and_no_older_one_is_read(project, monkeypatch) -> None:
     add_workflow(project, "spam")
-    for day, status in ((1, "succeeded"), (2, "succeeded"), (3, "failed"), (4, "skipped")):
-        add_run(project, "spam", status, day=day)
+    for day, status, job in (
+        (1, "succeeded", "train"), (2, "succeeded", "monitor"), (3, "failed", "train"), (4, "skipped", "train")
+    ):  # fmt: skip
+        add_run(project, "spam", status, day=day, job=job)
     read, read_record = [], runs.read_record
     monkeypatch.setattr(runs, "read_record", lambda folder, run: read.append(run[:8]) or read_record(folder, run))
     assert "the last run of spam failed" in read_index(project).lead
-    assert read == ["20260504", "20260503"]
+    assert read == ["20260504", "20260503", "20260502"]
 
 
 def test_the_serving_notebook_run_as_a_job_does_not_hide_a_failed_training(project) -> None:
@@ -354,12 +356,13 @@ def test_alerts_that_are_none_are_not_counted(project, alerts) -> None:
     assert read_section(read_index(project), "spam").get("Monitoring") == expected
 
 
-def test_a_monitoring_that_failed_is_told_and_hides_no_training(project) -> None:
+def test_a_monitoring_that_failed_is_told_and_hides_no_training_nor_a_training_it(project) -> None:
     add_workflow(project, "spam")
     then = add_monitoring(project, "spam", [])
-    add_run(project, "spam", "failed", day=1, job="monitor")  # before the last training
+    add_run(project, "spam", "failed", day=1, job="monitor")
     add_run(project, "spam", "succeeded", day=2)
-    assert read_section(read_index(project), "spam")["Monitoring"] == f"no alert, as of {then}"
+    said = read_section(read_index(project), "spam")["Monitoring"]
+    assert said == f"the last run failed, 2026-05-01 06:00; no alert, as of {then}"
     add_run(project, "spam", "failed", day=3, job="monitor")
     add_run(project, "spam", "skipped", day=4, job="monitor")
     said = read_section(read_index(project), "spam")

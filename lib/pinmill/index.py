@@ -88,8 +88,7 @@ def read_overview(project: Project, workflow: str) -> Overview:
         problems += params.problems
     if not WORKFLOW.fullmatch(workflow):
         return Overview(workflow, title, problems)
-    last = attempt(read_last, project.runs_folder(workflow)) or {}
-    run = last.get("train") or next((last[job] for job in last if job != "monitor"), None)
+    run, watch = attempt(read_last, project.runs_folder(workflow)) or (None, None)
     champion, decided = attempt(read_champion, board, workflow), attempt(board.versions, f"{workflow}-metrics") or []
     recent, scores = read_scores(decided[-RECENT:]), {}
     if champion:
@@ -101,22 +100,22 @@ def read_overview(project: Project, workflow: str) -> Overview:
     former = {} if not champion or shown["version"] in ("", champion.version) else shown
     rejected = run.run if run and run.status == "rejected" and RUN.fullmatch(run.run) else ""
     links = attempt(read_links, project.pages_folder(workflow), rejected, former) or {}
-    told = tell_monitoring(seen, last.get("monitor"))
+    told = tell_monitoring(seen, watch)
     return Overview(workflow, title, [*dict.fromkeys(problems)], champion, scores, recent, run, *told, links)
 
 
-def read_last(folder: Path) -> dict[str, RunRecord]:
-    """By job, the newest run that made or found something, back to the last training or record that is damaged.
+def read_last(folder: Path) -> tuple[RunRecord | None, RunRecord | None]:
+    """The last training and the last monitoring that were not skipped; without a training the last run of another job.
 
-    A serving notebook that was run as a job only shows its cells.
+    A record that is damaged may be of a training. A serving notebook that was run as a job only shows its cells.
     """
-    found: dict[str, RunRecord] = {}
+    found, kinds = dict[str, RunRecord](), {"train": "train", "": "train", "monitor": "monitor"}
     for run in read_records(folder):
         if run.job != "serve" and run.status != "skipped":
-            found.setdefault(run.job, run)
-        if {"train", ""} & {*found}:
+            found.setdefault(kinds.get(run.job, "other"), run)
+        if {"train", "monitor"} <= {*found}:
             break
-    return found
+    return found.get("train") or found.get("other"), found.get("monitor")
 
 
 def tell_monitoring(pin: Pin | None, run: RunRecord | None) -> tuple[str, int]:
