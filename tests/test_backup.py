@@ -30,9 +30,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from pinmill.backup import list_board, make_backup
 from pinmill.board import Board
 from pinmill.champion import read_history
-from pinmill.errors import BackupError, StoreError
+from pinmill.errors import BackupError, LockedError, StoreError
 from pinmill.project import Project, open_project
 from pinmill.prune import find_origins, read_pins
+from pinmill.report import hold
 from pinmill.restore import restore
 from pinmill.runs import read_record
 from pinmill.snapshot import TABLES
@@ -254,6 +255,19 @@ def test_a_store_of_an_older_pinmill_is_restored_and_one_of_a_newer_refused(
     with pytest.raises(StoreError, match="has version 99; this Pinmill knows"):
         restore(target, tmp_path / "newer")
     assert_empty(target)
+
+
+def test_while_another_is_at_work_none_begins_and_it_is_said_so(
+    make_project: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pinmill.report.LOCK_SECONDS", 0.01)
+    project, file = make_project(), tmp_path / "b"
+    make_backup(project, file, force=False, now=NOW)
+    for begin in (lambda: make_backup(project, file, force=True, now=NOW), lambda: restore(project, file)):
+        with hold(project, "backup"), pytest.raises(LockedError, match="another backup or restore is at work") as said:
+            begin()
+        assert said.value.exit_code == 75
+    make_backup(project, file, force=True, now=NOW)
 
 
 # --- while everything goes on

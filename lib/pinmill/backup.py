@@ -13,14 +13,16 @@ import os
 import shutil
 import tarfile
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
 from pinmill import __version__
 from pinmill.board import Board
-from pinmill.errors import BackupError, IntegrityError, PinNotFoundError
+from pinmill.errors import BackupError, IntegrityError, LockedError, PinNotFoundError
 from pinmill.lineage import hash_file
 from pinmill.pin import parse_metadata
 from pinmill.project import Project
@@ -60,7 +62,7 @@ def make_backup(project: Project, file: Path, *, force: bool, now: datetime) -> 
     """
     file = file.resolve()
     part = file.with_name(f".{file.name}.part")
-    with hold(project, "backup"):
+    with take_turn(project):
         if file.exists() and not force:
             raise BackupError(f"{file} is there already. Give another name, or --force to replace it")
         shutil.rmtree(part, ignore_errors=True)  # of a backup that was killed
@@ -78,6 +80,14 @@ def make_backup(project: Project, file: Path, *, force: bool, now: datetime) -> 
         os.sync()
         write_json(project.outputs / "backup.json", {"file": str(file), "when": now.isoformat(), **noted})
     return {name: value for name, value in manifest.items() if name != "members"} | noted
+
+
+def take_turn(project: Project) -> AbstractContextManager:
+    """What is held, from now on, while a project is backed up or restored. Raises LockedError while another one is."""
+    try:
+        return hold(project, "backup").acquire()
+    except Timeout:
+        raise LockedError("another backup or restore is at work here. Try again when it has ended") from None
 
 
 def write_archive(project: Project, target: Path, now: datetime) -> dict[str, Any]:

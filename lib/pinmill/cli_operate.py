@@ -24,6 +24,7 @@ def backup(
     Example: pinmill backup /backups/monday.tar.gz
     """
     from pinmill.backup import make_backup
+    from pinmill.snapshot import tell_counts
 
     made = make_backup(open_project(), file, force=force, now=now_utc())
     print(f"{file}: {tell_counts(made['counts'])}; {made['size']:,} bytes, SHA-256 {made['sha256']}")
@@ -43,6 +44,7 @@ def restore(
     Example: pinmill restore /backups/monday.tar.gz
     """
     from pinmill.restore import restore as restore_backup
+    from pinmill.snapshot import tell_counts
 
     manifest = restore_backup(open_project(), file)
     print(f"restored, as of {manifest['created'][:19]} UTC: {tell_counts(manifest['counts'])}")
@@ -85,8 +87,3 @@ def retention(
     print(f"{n:,} {'removed' if yes else 'may go'}, {size:,} bytes")
     if found and not yes:
         print(f"nothing was removed; to do it: pinmill retention {workflow + ' ' if workflow else ''}--yes")
-
-
-def tell_counts(counts: dict[str, int]) -> str:
-    """How much of what a backup holds, as '12 versions, 3 runs, 1,024 calls'."""
-    return ", ".join(f"{n:,} {name}" for name, n in counts.items() if n) or "nothing yet"

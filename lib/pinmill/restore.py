@@ -17,13 +17,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from pinmill.backup import FOLDERS, FORMAT, MANIFEST, PINS, STATE, STORE, list_board
+from pinmill.backup import FOLDERS, FORMAT, MANIFEST, PINS, STATE, STORE, list_board, take_turn
 from pinmill.board import Board
 from pinmill.errors import BackupError, describe_problems
 from pinmill.lineage import hash_file
 from pinmill.pin import FILE, NAME
 from pinmill.project import Project
-from pinmill.report import hold
 from pinmill.runs import read_records, write_json, write_record
 from pinmill.version import VERSION
 
@@ -52,7 +51,7 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
     Raises BackupError where any of them is not empty, or the backup is not as it was written.
     """
     marker = project.outputs / "restoring.json"
-    with hold(project, "backup"):
+    with take_turn(project):
         manifest = check_backup(file)
         mine = hashlib.sha256(json.dumps(manifest["members"], sort_keys=True).encode()).hexdigest()
         begun = json.loads(marker.read_bytes()) if marker.is_file() else {}
