@@ -23,11 +23,11 @@ from pinmill.progress import LineProgress
 from pinmill.project import Project
 from pinmill.runs import (
     FINISHED,
-    UPLOAD,
     RunRecord,
     StageRecord,
     Work,
     claim_run,
+    is_scheduled,
     last_finished,
     make_run_id,
     settle_interrupted,
@@ -155,7 +155,7 @@ def find_pin(work: Work, kind: str, *, writer: Stage | None = None) -> dict[str,
     for version in given or reversed(board.versions(name)):
         pin = board.pin(name, version)
         author = str(pin.lineage.get("run", ""))
-        if given or author == run or not (writer or author.startswith(("adhoc", UPLOAD))):
+        if given or author == run or (is_scheduled(author) and not writer):
             return {"name": name, "version": version, "sha256": pin.sha256, "content": fingerprint.hash_content(pin)}
     if writer is None:
         raise PinNotFoundError(f"no pin {name!r} of a scheduled run. Run the job that writes it first.")

@@ -90,6 +90,11 @@ def make_run_id(now: datetime) -> str:
     return f"{now:%Y%m%dT%H%M%SZ-%f}-{os.urandom(2).hex()}"
 
 
+def is_scheduled(author: str) -> bool:
+    """Whether what a pin's lineage names as its run is one of the runner's: no notebook by hand, and no upload."""
+    return not author.startswith(("adhoc", UPLOAD))
+
+
 def stage_file(path: Path, data: bytes) -> Path:
     """Write a file beside its place, and onto the disk; its path, to be moved there. Nothing stays of a failure."""
     path.parent.mkdir(parents=True, exist_ok=True)

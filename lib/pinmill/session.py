@@ -19,7 +19,7 @@ from pinmill.notebook import Stage, read_stage
 from pinmill.params import check_params, convert, fill_variables
 from pinmill.plan import load_workflow, read_notebooks
 from pinmill.project import Project, open_project
-from pinmill.runs import UPLOAD, make_run_id
+from pinmill.runs import is_scheduled, make_run_id
 from pinmill.secret import find_secrets, hidden_values, reveal, scrub
 from pinmill.version import now_utc
 
@@ -119,7 +119,7 @@ class Run:
                 continue
             pin = self.board.pin(name, version)
             author = str(pin.lineage.get("run", ""))
-            if author != self.id and not author.startswith(("adhoc", UPLOAD)):
+            if author != self.id and is_scheduled(author):
                 self.outside.append({"kind": kind, "name": name, "version": version, "sha256": pin.sha256})
                 return pin
         return None
