@@ -227,6 +227,14 @@ def test_hanging_cell_is_ended_by_the_timeout(small_trained: Workplace) -> None:
     assert "the stage took longer than 3 s (run: timeout in the params file)" in record["error"]
 
 
+def test_a_stage_that_is_late_before_its_first_cell_is_told_in_a_line_and_not_tried_again(small: Workplace) -> None:
+    small.params("workflow: small\nsource: numbers.txt\nrun: {timeout: 0.001}\n", "small")
+    record, _ = fail(small)
+    late = "the stage took longer than 0.001 s (run: timeout in the params file)"
+    assert record["error"].startswith(f"01-prepare, before its first cell, or after its last: {late}")
+    assert record["warnings"] == []
+
+
 # The runner
 
 

@@ -186,6 +186,8 @@ def run_notebook(source: Path, target: Path, *, parameters: dict[str, Any], cwd:
         place = f"cell {error.cell_index + 1}"
         kind = StageOutsideError if execution.is_outage else StageError
         raise kind(f"{place}: {error.ename}: {error.evalue}\n{quote(error.source)}") from None
+    except TimeoutError as error:
+        raise StageError(f"before its first cell, or after its last: {error}") from None
     except (DeadKernelError, RuntimeError) as error:  # before its first cell, or after its last
         raise StageError(f"{DEAD} ({error})") from None
     if (index := find_unfinished(notebook)) is not None:
