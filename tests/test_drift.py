@@ -168,7 +168,7 @@ def test_new_and_gone_columns_are_told_and_the_whole_is_counted() -> None:
         ("goes", "missing_share"): (NAN, 50, "gone"),
         ("goes", "unreadable_share"): (NAN, 50, "gone"),
         ("comes", "missing_share"): (NAN, 50, "new"),
-        ("", "shifted_columns"): (1.0, 1, "shifted"),
+        ("", "shifted_columns"): (3.0, 3, "shifted"),
     }
     # Of 50 and 50, and 50 and 0, the chi-square as Yates corrected it; and of three tests the smallest p-value times 3.
     chi_square = 150 * (50 * 50 - 75) ** 2 / (50 * 100 * 100 * 50)
@@ -180,11 +180,20 @@ def test_new_and_gone_columns_are_told_and_the_whole_is_counted() -> None:
 def test_without_anything_tested_the_number_of_shifted_columns_is_not_known() -> None:
     before = pd.DataFrame({"x": FIFTY})
     reference = make_reference(before, before, kinds={"x": "number"})
+    few = pd.DataFrame({"comes": [1] * 9})
     found = [
         tell(compare(reference, now, hidden=hidden, min_n=10, level=LEVEL))["", "shifted_columns"]
-        for now, hidden in [(before[:0], 0), (before[:0], 5), (before[[]], 0), (pd.DataFrame(), 5)]
+        for now, hidden in [(before[:0], 0), (before[:0], 5), (few, 0), (pd.DataFrame(), 5)]
     ]
-    assert found == [(NAN, 0, status) for status in ("too few", "hidden", "gone", "hidden")]
+    assert found == [(NAN, 0, status) for status in ("too few", "hidden", "too few", "hidden")]
+
+
+@pytest.mark.parametrize(("held", "told"), [(FIFTY, (1.0, 1, "shifted")), ([None] * 50, (NAN, 0, "all missing"))])
+def test_a_column_that_is_gone_has_shifted_if_there_ever_was_one(held: list, told: tuple) -> None:
+    before = pd.DataFrame({"x": held})
+    reference = make_reference(before, before, kinds={"x": "number"})
+    found = tell(compare(reference, pd.DataFrame(index=range(50)), hidden=0, min_n=10, level=LEVEL))
+    assert found["", "shifted_columns"] == told
 
 
 WEIRD = [

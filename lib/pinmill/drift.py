@@ -194,7 +194,8 @@ def compare(reference: Reference, current: DataFrame, *, hidden: int, min_n: int
     `hidden` counts further rows of which only hashes are kept. p is corrected over all tests of the call, and NaN where
     there is none: psi goes by the p of ks. status is ok, shifted, too few (of `min_n`), hidden, constant, all missing,
     new (not in training), gone (not in `current`), or "failed: …". A date is told, but not tested: time moves on by
-    itself. The last row, of column "", is shifted_columns with n columns tested; NaN if none was. Never raises.
+    itself. The last row, of column "", is shifted_columns, of n columns: those tested, and those that are new or gone,
+    which count as shifted; NaN if there is none, or too few rows. Never raises.
     """
     too_few = ("hidden" if hidden else "too few") if len(current) < max(min_n, 1) else ""
     found = [
@@ -208,8 +209,9 @@ def compare(reference: Reference, current: DataFrame, *, hidden: int, min_n: int
     corrected = holm([each.p for each in tested]).tolist()
     p_values = dict(zip([(each.column, each.metric) for each in tested], corrected, strict=True))
     rows = [_tell(each, p_values, level) for each in found]
-    columns = {each.column for each in tested}
-    shifted = {row["column"] for row in rows if row["status"] == "shifted"}
+    changed = set() if too_few else {each.column for each in found if each.status in ("new", "gone")}
+    columns = {each.column for each in tested} | changed
+    shifted = {row["column"] for row in rows if row["status"] == "shifted"} | changed
     if columns:
         return [*rows, _row("", SHIFTED, float(len(shifted)), len(columns), "shifted" if shifted else "ok")]
     return [*rows, _row("", SHIFTED, math.nan, 0, too_few or (found[0].status if found else "too few"))]
@@ -228,7 +230,8 @@ def _row(column: str, metric: str, value: float, n: int, status: str, p: float =
 
 
 def _compare_column(known: Known, current: DataFrame, name: str, *, min_n: int, too_few: str) -> list[Finding]:
-    status = known.problem or too_few or ("" if name in current else "gone")
+    absent = "gone" if len(known.sample.values) else "all missing"  # nobody ever sent it
+    status = known.problem or too_few or ("" if name in current else absent)
     try:
         if not status:
             sample = read_sample(current[name], known.kind, known.seen)
