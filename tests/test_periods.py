@@ -16,9 +16,12 @@ import sqlalchemy as sql
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
+from pinmill.drift import compare, make_reference
 from pinmill.errors import ParameterError
 from pinmill.periods import Period, first_call, list_periods, read_inputs, read_outputs, read_traffic
 from pinmill.store import CALLS, Store, stamp
+from scipy.stats import binom
+from traffic_maker import draw_places
 
 MONDAY = datetime(2026, 11, 16, tzinfo=UTC)
 WEEK = Period(MONDAY, MONDAY + timedelta(days=7))
@@ -253,6 +256,31 @@ def test_an_input_that_came_often_is_taken_once(store: Store) -> None:
     frame, facts = read_inputs(store, "w", WEEK)
     assert (frame["text"].tolist(), facts) == (["b", "a", "c"], {"rows": 7, "hidden": 2, "taken": 3})
     assert read_outputs(store, "w", WEEK, version="v1")["value"].tolist() == [0.0, 4.0, 5.0, 6.0]
+
+
+def test_inputs_that_are_asked_again_make_no_more_false_alarms_than_the_level_says(tmp_path: Path) -> None:
+    random, level, alarms = np.random.default_rng(6), 0.1, 0
+    weeks = list_periods(MONDAY, MONDAY + timedelta(weeks=119), period="week")
+    store = Store(tmp_path / "pinmill.sqlite")
+
+    def draw(n: int) -> pandas.DataFrame:
+        """Rows that never change in kind."""
+        plans = random.choice(["free", "basic", "team"], n, p=[0.6, 0.3, 0.1])
+        return pandas.DataFrame({"age": random.gamma(4, 10, n), "plan": plans})
+
+    for week in weeks:
+        train, held, now = (draw(n) for n in (300, 250, 600))
+        sent, places = now.to_dict("records"), draw_places(600, 600, repeated=0.8, chance=random)
+        rows = [
+            call(week.start, f"{week.name}-{n}", input_hash=f"{place}", input=sent[place])
+            for n, place in enumerate(places)
+        ]
+        frame, facts = read_inputs(fill(store, rows), "w", week)
+        assert (facts["rows"], facts["taken"]) == (600, len({*places}))
+        reference = make_reference(train, held, kinds={"age": "number", "plan": "category"})
+        alarms += any(row["p"] < level for row in compare(reference, frame, hidden=0, min_n=50, level=level))
+    assert 0 < alarms <= binom.ppf(0.999, len(weeks), level)  # taken as they came, most weeks would be
+    store.close()
 
 
 def test_outputs_are_those_of_one_version(store: Store) -> None:
