@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from pinmill.alerts import TRAFFIC, judge, read_rules
+from pinmill.alerts import TRAFFIC, find_idle, judge, read_rules
 from pinmill.errors import ParameterError
 from pinmill.history import COLUMNS, make_history, traffic_rows
 from pinmill.periods import list_periods
@@ -26,7 +26,7 @@ def make_rows(metric: str, values: list[float], **about: Any) -> list[dict[str, 
 def judge_rule(rule: dict[str, Any], *rows: list[dict[str, Any]], complete: list[str] = WEEKS) -> list[dict[str, Any]]:
     """What one rule says of a history of these rows."""
     history = make_history([row for part in rows for row in part])
-    return judge(read_rules([rule]), history, complete=complete)
+    return judge(read_rules([rule]), history, complete=complete, length="week")
 
 
 BELOW = {"metric": "accuracy", "direction": "below", "threshold": 0.85}
@@ -81,15 +81,20 @@ def test_a_running_period_does_not_count() -> None:
 def test_the_verdict_is_told_whole() -> None:
     assert judge_rule(BELOW | {"min_n": 20, "periods": 2}, make_rows("accuracy", [0.9, 0.84, 0.7999], n=1234)) == [
         {
-            "key": "score//accuracy below 0.85, 2 periods of 20",
-            "text": "Accuracy was 0.84, 0.7999 in the periods from 2026-10-19 to 2026-10-26 (n = 1,234): below 0.85.",
+            "key": "score//accuracy below",
+            "text": "Accuracy was 0.84, then 0.7999, below the limit of 0.85, in 2 weeks in a row, "
+            "the last in the week of 26 October 2026 (n = 1,234).",
             "firing": True,
+            "subject": "score",
             "metric": "accuracy",
+            "direction": "below",
             "column": "",
             "value": 0.7999,
             "threshold": 0.85,
             "period": "2026-10-26",
             "n": 1234,
+            "min_n": 20,
+            "periods": 2,
         }
     ]
 
@@ -100,36 +105,57 @@ def test_the_verdict_is_told_whole() -> None:
         (
             BELOW,
             make_rows("accuracy", [0.9]),
-            "Accuracy was 0.9 in the period from 2026-10-26 (n = 100): not below 0.85.",
+            "Accuracy was 0.9, within the limit of 0.85, in the week of 26 October 2026 (n = 100).",
         ),
         (
             BELOW | {"periods": 3},
             make_rows("accuracy", [0.8]),
-            "Accuracy was 0.8 in the period from 2026-10-26 (n = 100): "
-            "not below 0.85 in 3 periods one after the other.",
+            "Accuracy was 0.8, below the limit of 0.85, in the week of 26 October 2026, but not in 3 weeks (n = 100).",
         ),
         (
             {"metric": "error_share", "direction": "above", "threshold": 0.05},
             make_rows("error_share", [0.00918], n=871),
-            "The share of errors was 0.918 % in the period from 2026-10-26 (n = 871): not above 5 %.",
+            "Errors: 0.918 % of 871 requests failed in the week of 26 October 2026, within the limit of 5 %.",
         ),
-        (BELOW, [], "No complete period has Accuracy yet."),
-        (BELOW, make_rows("f1", [0.8]), "No complete period has Accuracy yet."),
+        (
+            {"metric": "error_share", "direction": "above", "threshold": 0.05},
+            make_rows("error_share", [1 / 3], n=3),
+            "Errors: 33.3 % of 3 requests failed in the week of 26 October 2026; the limit is 5 %.",
+        ),
+        (
+            {"metric": "p95_ms", "direction": "above", "threshold": 20},
+            make_rows("p95_ms", [31.25], subject="traffic"),
+            "The time within which 95 % of requests were answered was 31.25 ms, above the limit of 20 ms, "
+            "in the week of 26 October 2026 (n = 100).",
+        ),
+        (
+            BELOW | {"periods": 2},
+            make_rows("accuracy", [0.8, NAN, 0.7]),
+            "Accuracy was 0.8, then 0.7, below the limit of 0.85, in 2 of 3 weeks, "
+            "the last in the week of 26 October 2026 (n = 100).",
+        ),
+        (
+            BELOW,
+            make_rows("accuracy", [0.8, NAN, NAN]),
+            "Accuracy is not known any more: the last value was 0.8 in the week of 12 October 2026.",
+        ),
+        (BELOW, [], "No complete week has Accuracy yet."),
+        (BELOW, make_rows("f1", [0.8]), "No complete week has Accuracy yet."),
         (
             BELOW | {"min_n": 500},
             make_rows("accuracy", [0.8]),
-            "No complete period has Accuracy of at least 500 cases yet.",
+            "No complete week has Accuracy of at least 500 cases yet.",
         ),
         (
             {"metric": "psi", "direction": "above", "threshold": 0.2},
             make_rows("psi", [0.31], subject="input", column="x" * 70),
-            f"The population stability index of input {'x' * 60}… was 0.31 in the period from 2026-10-26 (n = 100): "
-            "above 0.2.",
+            f"The population stability index of the input column {'x' * 60}… was 0.31, above the limit of 0.2, "
+            "in the week of 26 October 2026 (n = 100).",
         ),
         (
             {"metric": "psi", "direction": "above", "threshold": 0.2, "column": "price", "subject": "input"},
             make_rows("ks", [0.31], subject="input", column="price"),
-            "No complete period has the population stability index of input price yet.",
+            "No complete week has the population stability index of the input column price yet.",
         ),
     ],
 )
@@ -150,8 +176,33 @@ def test_the_columns_that_shifted_are_named() -> None:
         {"metric": "shifted_columns", "direction": "above", "threshold": 0}, rows, drift, calm, other
     )
     assert verdict["text"] == (
-        "6 of 7 input columns shifted in the period from 2026-10-26 (a, b, c, d, e, …): above 0."
+        "What callers send has changed: 6 of 7 input columns (a, b, c, d, e, …) shifted in the week of 26 October 2026."
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "more", "text"),
+    [
+        ([0.0], {}, "has not changed: 0 of 2 prediction columns shifted in the week of 26 October 2026."),
+        (
+            [1.0, 2.0],
+            {"threshold": 1, "periods": 2},
+            "has changed: 1 of 2, then 2 of 2 prediction columns shifted in 2 weeks in a row, "
+            "the last in the week of 26 October 2026; the limit is 1 in 2 weeks.",
+        ),
+    ],
+)
+def test_what_the_model_says_is_told_apart(values: list[float], more: dict[str, Any], text: str) -> None:
+    rule = {"metric": "shifted_columns", "direction": "above", "threshold": 0} | more
+    (verdict,) = judge_rule(rule, make_rows("shifted_columns", values, subject="prediction", n=2))
+    assert verdict["text"] == f"What the model says {text}"
+
+
+def test_a_column_that_is_gone_or_new_is_named() -> None:
+    rows = make_rows("shifted_columns", [2.0], subject="input", n=3, status="shifted")
+    odd = [make_rows("psi", [NAN], subject="input", column=name, status=name) for name in ("gone", "new")]
+    (verdict,) = judge_rule({"metric": "shifted_columns", "direction": "above", "threshold": 0}, rows, *odd)
+    assert "2 of 3 input columns (gone, new) shifted" in verdict["text"]
 
 
 PSI = {"metric": "psi", "direction": "above", "threshold": 0.2}
@@ -162,11 +213,7 @@ def test_a_rule_holds_for_each_column_by_itself_and_its_key_stays() -> None:
     city = make_rows("psi", [0.3, 0.1], subject="input", column="city")
     sure = make_rows("psi", [0.5, 0.5], subject="prediction", column="value")
     told = {verdict["key"]: verdict["firing"] for verdict in judge_rule(PSI, price, city, sure)}
-    assert told == {
-        "input/city/psi above 0.2, 1 periods of 0": False,
-        "input/price/psi above 0.2, 1 periods of 0": True,
-        "prediction/value/psi above 0.2, 1 periods of 0": True,
-    }
+    assert told == {"input/city/psi above": False, "input/price/psi above": True, "prediction/value/psi above": True}
     before = judge_rule(PSI, price, city, sure, complete=WEEKS[:3])
     assert {verdict["key"]: verdict["firing"] for verdict in before} == dict(
         zip(told, [True, False, True], strict=True)
@@ -194,21 +241,75 @@ def test_a_column_that_is_gone_does_not_fire_for_ever() -> None:
     gone = [row | {"period": WEEKS[2]} for row in make_rows("psi", [0.9], subject="input", column="old")]
     there = make_rows("psi", [0.1, 0.1], subject="input", column="price")
     assert [verdict["column"] for verdict in judge_rule(PSI, gone, there)] == ["price"]
-    assert [verdict["firing"] for verdict in judge_rule(PSI, gone)] == [True]  # nothing came after it
+
+
+@pytest.mark.parametrize("later", [[], [NAN] * 2, "too few"])
+def test_an_alert_recovers_when_nothing_more_is_known(later: Any) -> None:
+    rows = make_rows("psi", [0.9, 0.9, 0.9], subject="input", column="price")
+    if later == "too few":
+        rows = [row | {"n": n} for row, n in zip(rows, [100, 9, 9], strict=True)]
+    else:
+        rows = [rows[0], *(row | {"value": NAN} for row in rows[1 : 1 + len(later)])]
+    fired = [
+        verdict["firing"]
+        for end in (2, 3, 4)
+        for verdict in judge_rule(PSI | {"min_n": 50}, rows, complete=WEEKS[:end])
+    ]
+    assert fired == [True, True, False]  # one period without a value is waited for
+    assert "is not known any more" in judge_rule(PSI | {"min_n": 50}, rows)[0]["text"]
+
+
+def test_a_key_stays_when_the_rule_is_edited_and_several_rules_of_one_metric_are_numbered() -> None:
+    history = make_history(make_rows("accuracy", [0.8, 0.8]))
+    for edited in ({"threshold": 0.9}, {"min_n": 5}, {"periods": 2}):
+        (verdict,) = judge(read_rules([BELOW | edited]), history, complete=WEEKS, length="week")
+        assert verdict["key"] == "score//accuracy below"
+    rules = read_rules([BELOW, BELOW | {"threshold": 0.7}, BELOW | {"direction": "above"}, BELOW])
+    assert [verdict["key"] for verdict in judge(rules, history, complete=WEEKS, length="week")] == [
+        "score//accuracy below", "score//accuracy below 2", "score//accuracy above"
+    ]  # fmt: skip
+    twice = judge(read_rules([BELOW, BELOW]), make_history([]), complete=[], length="week")
+    assert len(twice) == 1
+
+
+COMPUTED = {
+    "traffic": (TRAFFIC, [""]),
+    "score": (["accuracy", "f1"], [""]),
+    "input": (["psi", "js"], ["price", "city"]),
+    "prediction": (["psi", "js"], ["label"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (BELOW, []),
+        (PSI, []),
+        (PSI | {"column": "city"}, []),
+        (PSI | {"column": "label", "subject": "prediction"}, []),
+        (BELOW | {"metric": "rmse"}, ["Rule 1 never fires: rmse is not computed here."]),
+        (PSI | {"column": "prise"}, ["Rule 1 never fires: psi has no column 'prise'. Did you mean 'price'?"]),
+        (BELOW | {"subject": "input"}, ["Rule 1 never fires: accuracy of subject input is not computed here."]),
+        (PSI | {"column": "price", "subject": "prediction"}, ["Rule 1 never fires: psi has no column 'price'."]),
+        (BELOW | {"column": "price"}, ["Rule 1 never fires: accuracy has no column 'price'."]),
+    ],
+)
+def test_a_rule_that_can_never_fire_is_told(rule: dict[str, Any], said: list[str]) -> None:
+    assert find_idle(read_rules([rule]), COMPUTED) == said
 
 
 def test_the_same_rule_twice_is_one_alert() -> None:
     rules = read_rules([PSI, PSI | {"column": "price"}])
     history = make_history(make_rows("psi", [0.9], subject="input", column="price"))
-    assert [verdict["column"] for verdict in judge(rules, history, complete=WEEKS)] == ["price"]
+    assert [verdict["column"] for verdict in judge(rules, history, complete=WEEKS, length="week")] == ["price"]
 
 
 @pytest.mark.parametrize("history", [pd.DataFrame(), pd.DataFrame(columns=COLUMNS), make_history([])])
 def test_without_a_history_nothing_fires(history: pd.DataFrame) -> None:
-    (verdict,) = judge(read_rules([BELOW]), history, complete=[])
+    (verdict,) = judge(read_rules([BELOW]), history, complete=[], length="week")
     assert (verdict["firing"], verdict["period"], verdict["n"]) == (False, "", 0)
     assert math.isnan(verdict["value"])
-    assert judge([], history, complete=WEEKS) == []
+    assert judge([], history, complete=WEEKS, length="week") == []
 
 
 @pytest.mark.parametrize("metric", [*TRAFFIC, "accuracy", "psi", "shifted_columns", "balanced_accuracy_score"])
@@ -219,7 +320,7 @@ def test_traffic_drift_scores_and_scikit_learn_may_be_watched(metric: str) -> No
 def test_every_metric_of_traffic_may_be_watched() -> None:
     now = datetime(2026, 10, 20, tzinfo=UTC)
     (period,) = list_periods(now, now, period="week")
-    numbers = dict.fromkeys((*TRAFFIC, "complete"), 1)
+    numbers = dict.fromkeys((*TRAFFIC, "complete", "timed"), 1)
     rows = traffic_rows(period, numbers | {"versions": []}, now=now)
     assert {row["metric"] for row in rows} - {"complete"} == {*TRAFFIC}
 
