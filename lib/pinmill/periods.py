@@ -127,31 +127,34 @@ def _read_percentiles(store: Store, chosen: sql.ColumnElement[bool], n: int) -> 
 
 
 def read_inputs(
-    store: Store, workflow: str, period: Period, *, most: int = 20_000, text: str = "text"
+    store: Store, workflow: str, period: Period, *, most: int = 20_000, text: str = "text", once: bool = True
 ) -> tuple["DataFrame", dict[str, int]]:
-    """A sample of at most `most` different inputs of a period, and {rows, hidden, taken}, the same for the same calls.
+    """A sample of at most `most` inputs of a period, and {rows, hidden, taken}; the same calls give the same sample.
 
-    An input that came more than once is taken once: tests of chance want rows that are independent. One that came as a
-    text and not as an object has it in the column `text`. rows are those to be scored, hidden those of them whose input
-    was not kept (`log_inputs`), taken those in the sample. Without any it has no columns.
+    `once`: an input that came more than once is taken once, as tests of chance want rows that are independent. Not so
+    where equal inputs are different cases, as in a table of few values: the sample would hold all equally often.
+    An input that came as a text and not as an object has it in the column `text`. rows are those to be scored, hidden
+    those of them whose input was not kept (`log_inputs`), taken those in the sample. Without any it has no columns.
     """
     from pandas import DataFrame
 
     chosen, is_kept = select_calls(workflow, period) & IS_ROW, CALLS.c.input.is_not(sql.null())
     counts = store.read(sql.select(sql.func.count(), sql.func.count().filter(is_kept)).where(chosen))
     rows, kept = counts[0] if counts else (0, 0)
-    values = _sample(store, CALLS.c.input, chosen & is_kept, most=most)
+    values = _sample(store, CALLS.c.input, chosen & is_kept, most=most, once=once)
     frame = DataFrame([value if isinstance(value, dict) else {text: value} for value in values])
     return frame, {"rows": rows, "hidden": rows - kept, "taken": len(frame)}
 
 
-def read_outputs(store: Store, workflow: str, period: Period, *, version: str, most: int = 20_000) -> "DataFrame":
-    """What a version of the model said of a sample, as in `read_inputs`, of the inputs that it scored in a period.
+def read_outputs(
+    store: Store, workflow: str, period: Period, *, version: str, most: int = 20_000, once: bool = True
+) -> "DataFrame":
+    """What a version of the model said of a sample, as in `read_inputs`, of the rows that it scored in a period.
 
     Columns as `list_outputs`.
     """
     chosen = select_calls(workflow, period) & IS_SCORED & (CALLS.c.version == version)
-    return list_outputs(_sample(store, CALLS.c.output, chosen, most=most))
+    return list_outputs(_sample(store, CALLS.c.output, chosen, most=most, once=once))
 
 
 def list_outputs(outputs: Sequence[Any]) -> "DataFrame":
@@ -170,10 +173,11 @@ def list_outputs(outputs: Sequence[Any]) -> "DataFrame":
     return pandas.concat([labels, frame.apply(pandas.to_numeric, errors="coerce").astype(float)], axis="columns")
 
 
-def _sample(store: Store, column: sql.Column, chosen: sql.ColumnElement[bool], *, most: int) -> list[Any]:
-    """The values of `column` in the first of the `chosen` calls of each of at most `most` inputs, in order."""
-    first = sql.func.min(CALLS.c.id).label("first")
-    firsts = sql.select(first).where(chosen).group_by(CALLS.c.input_hash).subquery()
+def _sample(store: Store, column: sql.Column, chosen: sql.ColumnElement[bool], *, most: int, once: bool) -> list[Any]:
+    """The values of `column` in at most `most` of the `chosen` calls, or `once` of their inputs, as they came."""
+    first = sql.func.min(CALLS.c.id) if once else CALLS.c.id
+    firsts = sql.select(first.label("first")).where(chosen)
+    firsts = (firsts.group_by(CALLS.c.input_hash) if once else firsts).subquery()
     mixed = firsts.c.first % SPREAD * STEP % SPREAD
     taken = sql.select(firsts.c.first).order_by(mixed, firsts.c.first).limit(most).subquery()
     query = sql.select(column).join(taken, taken.c.first == CALLS.c.id).order_by(CALLS.c.id)
