@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -195,6 +196,87 @@ def test_a_missed_job_is_told_once_and_told_to_be_over(
     )
 
 
+def test_what_cron_knows_is_judged_and_not_what_was_edited_since(crontab: None, small: Workplace) -> None:
+    write_schedule(small, "MAILTO=x@example.org", "17 3 * * * pinmill run small --set 'source=5 \\% \\\\ it'\"'\"'s'")
+    small.pinmill("schedule", "install")
+    set_clock_back(small)
+    write_schedule(small, "30 4 * * * pinmill runs", "0 5 * * * pinmill rnu")
+    (found,) = json.loads(small.pinmill("schedule", "missed", "--json", code=1).stdout)
+    assert shlex.split(found["command"]) == ["pinmill", "run", "small", "--set", "source=5 % \\ it's"]
+    small.pinmill("schedule", "run", "--", *shlex.split(found["command"])[1:], code=None)
+
+
+def test_a_job_is_judged_from_when_cron_knows_it(crontab: None, small: Workplace) -> None:
+    write_schedule(small, "17 3 * * * pinmill runs")
+    small.pinmill("schedule", "install")
+    set_clock_back(small)
+    write_raw(None)
+    small.pinmill("schedule", "install")
+    assert small.pinmill("schedule", "missed").stdout == "0 of 1 jobs missed\n"
+    installed_file(Project(small.root, {})).unlink()  # e.g. a restore without it
+    assert small.pinmill("schedule", "missed").stdout == "0 of 1 jobs missed\n"
+    set_clock_back(small)
+    assert small.pinmill("schedule", "missed", code=1).stdout.startswith("1 of 1 jobs missed\npinmill runs: due ")
+
+
+def test_a_line_that_cannot_be_read_is_told_and_ends_no_incident(
+    crontab: None, small: Workplace, hook: tuple[str, list[str]]
+) -> None:
+    url, titles = hook
+    write_schedule(small, "17 3 * * * pinmill run small", "30 4 * * * pinmill runs")
+    small.pinmill("schedule", "install")
+    set_clock_back(small)
+    small.pinmill("schedule", "missed", code=1, PINMILL_NOTIFY=url)
+    good = read_raw()
+    write_raw(good.replace(b"-- run small", b"-- rnu small"))
+    told = small.pinmill("schedule", "missed", "--new", code=1, PINMILL_NOTIFY=url).stdout
+    said = "your crontab, line 3: pinmill rnu small: No such command 'rnu'. Did you mean 'run'?"
+    assert told == f"0 of 1 jobs newly missed, 1 problem\n{said}\n"
+    assert small.pinmill("schedule", "missed", "--new", PINMILL_NOTIFY=url).stdout == "0 of 1 jobs newly missed\n"
+    assert titles[2:] == ["[Pinmill] a line of the schedule cannot be read"]
+    write_raw(good)
+    small.pinmill("schedule", "missed", code=1, PINMILL_NOTIFY=url)
+    assert titles[3:] == ["[Pinmill] recovered, a line of the schedule cannot be read"]
+
+
+def test_what_is_no_longer_scheduled_is_missed_no_longer(
+    crontab: None, small: Workplace, hook: tuple[str, list[str]]
+) -> None:
+    url, titles = hook
+    write_schedule(small, "17 3 * * * pinmill run small", "30 4 * * * pinmill runs")
+    small.pinmill("schedule", "install")
+    set_clock_back(small)
+    small.pinmill("schedule", "missed", code=1, PINMILL_NOTIFY=url)
+    write_schedule(small, "30 4 * * * pinmill runs")
+    small.pinmill("schedule", "install")
+    small.pinmill("schedule", "missed", code=1, PINMILL_NOTIFY=url)
+    assert titles[2:] == ["[Pinmill] small: recovered, missed, pinmill run small"]
+    small.pinmill("schedule", "remove", PINMILL_NOTIFY=url)
+    assert titles[3:] == ["[Pinmill] recovered, missed, pinmill runs"]
+    assert not (small.root / "outputs/schedule/missed.json").exists()
+
+
+def test_a_block_that_was_lost_is_told_until_it_is_installed_or_removed(
+    crontab: None, small: Workplace, hook: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    url, titles = hook
+    write_schedule(small, "30 4 * * * pinmill runs")
+    small.pinmill("schedule", "install")
+    set_clock_back(small)
+    small.pinmill("schedule", "missed", code=1, PINMILL_NOTIFY=url)
+    write_raw(None)
+    for _ in range(2):
+        told = small.pinmill("schedule", "missed", code=1, PINMILL_NOTIFY=url).stdout
+        assert told.startswith("0 of 0 jobs missed, 1 problem\nyour crontab has lost the block of this project")
+    without = small.pinmill("schedule", "missed", code=1, PATH=str(tmp_path)).stdout
+    assert "there is no program `crontab` here" in without
+    lost = "cron does not know the schedule"
+    assert titles[1:] == [f"[Pinmill] {lost}"]
+    small.pinmill("schedule", "remove", PINMILL_NOTIFY=url)
+    assert titles[2:] == [f"[Pinmill] recovered, {lost} and 1 more"]
+    assert small.pinmill("schedule", "missed").stdout.startswith("nothing is installed in your crontab")
+
+
 def test_a_firing_that_was_killed_is_missed_until_it_runs(crontab: None, small: Workplace) -> None:
     write_schedule(small, "* * * * * pinmill runs")
     small.pinmill("schedule", "install")
@@ -206,7 +288,7 @@ def test_a_firing_that_was_killed_is_missed_until_it_runs(crontab: None, small: 
     killed = Firing(("runs",), ran.run, ran.started, pid=2**22 - 1, born=1.0, ran=hours)  # of a process that is gone
     write_json(firing_file(project, ["runs"]), killed.__dict__)
     (found,) = json.loads(small.pinmill("schedule", "missed", "--json", code=1).stdout)
-    assert (found["command"], found["line"]) == ("pinmill runs", 1)
+    assert (found["command"], found["workflow"]) == ("pinmill runs", "")
     assert small.json("schedule", "show")["jobs"][0]["status"] == "interrupted"
 
 

@@ -18,7 +18,6 @@ import pytest
 from pinmill import doctor, operation
 from pinmill.backup import make_backup
 from pinmill.board import Board
-from pinmill.cli_schedule import read_schedule
 from pinmill.crontab import name_command, render_block
 from pinmill.doctor import Finding, compare_lock, examine
 from pinmill.firing import firing_file
@@ -26,6 +25,7 @@ from pinmill.incidents import Incident
 from pinmill.notify import announce
 from pinmill.project import Project, open_project
 from pinmill.runs import RunRecord, write_json, write_record
+from pinmill.schedule import read_schedule
 from pinmill.tokens import create_token, revoke_token
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from pinmill.firing import LOG_BYTES, LOG_FILES, Firing, firing_file, read_firin
 from pinmill.lock import hold_lock
 from pinmill.project import Project
 from pinmill.runs import write_json
-from pinmill.schedule import Job, explain, find_contending, find_missed, next_times, parse_schedule, read_zone
+from pinmill.schedule import Job, Setting, explain, find_contending, find_missed, next_times, parse_schedule, read_zone
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def test_jobs_and_settings_are_read_with_their_lines() -> None:
         Job(5, "@daily", ("pins", "prune")),
         Job(6, "30 2-4/2,6 1 jan-mar mon", ("runs",)),
     )
-    assert (found.settings, found.problems) == (("MAILTO=ops@example.org",), ())
+    assert (found.settings, found.problems) == ((Setting(2, "MAILTO=ops@example.org"),), ())
     assert [explain(job) for job in found.jobs[:2]] == ["At 03:17 on Monday", "At 00:00 every day"]
 
 
@@ -255,6 +255,19 @@ def test_folder_and_words_reach_the_command_whole_through_cron_and_the_shell(sma
     assert take_line(place).startswith(f"cd {shlex.quote(str(place.root))} && ")
 
 
+def test_a_setting_holds_for_the_lines_below_it_as_it_stands_in_the_file() -> None:
+    lines = [
+        "0 1 * * * pinmill runs",
+        "MAILTO=a@example.org",
+        "0 2 * * * pinmill runs",
+        "MAILTO=",
+        "@daily pinmill runs",
+    ]
+    block = render_block(parse_schedule("\n".join(lines)), Path("/srv/p"), "pinmill").splitlines()[2:-1]
+    fired = "cd /srv/p && pinmill schedule run -- runs"
+    assert block == [f"0 1 * * * {fired}", lines[1], f"0 2 * * * {fired}", lines[3], f"@daily {fired}"]
+
+
 # The commands
 
 
@@ -301,6 +314,15 @@ def test_check_tells_all_problems_with_their_lines_and_install_refuses_them(smal
     assert small.pinmill("schedule", "install", "--print", code=2).stdout == ""
 
 
+def test_a_line_that_would_only_print_help_is_a_problem_and_prints_none(small: Workplace) -> None:
+    lines = ["0 1 * * * pinmill run --help", "0 2 * * * pinmill --version", "0 3 * * * pinmill schedule"]
+    write_schedule(small, *lines, "0 4 * * * pinmill run small")
+    told = small.pinmill("schedule", "check", code=1).stdout.splitlines()
+    assert told[0] == "1 jobs, 3 problems"
+    expected = [f"line {number}: {line[10:]}: " for number, line in enumerate(lines, start=1)]
+    assert [line[: len(text)] for line, text in zip(told[1:], expected, strict=True)] == expected
+
+
 def test_the_schedule_that_ships_has_no_problems_here_and_in_a_new_project(tmp_path: Path) -> None:
     template = (ROOT / "lib/pinmill/template/schedule.cron").read_text()
     assert (ROOT / "schedule.cron").read_text() == template.replace("{workflow}", "docstrings")
@@ -336,7 +358,9 @@ def test_without_the_file_or_without_cron_it_says_what_to_do(small: Workplace, t
     assert missing.startswith("ProjectError: there is no program `crontab` here. Install cron")
     assert small.pinmill("schedule", "install", "--print", PATH=str(tmp_path)).stdout.startswith("# BEGIN pinmill ")
     assert "1 jobs, not installed: there is no program" in small.pinmill("schedule", "show", PATH=str(tmp_path)).stdout
-    nothing = "nothing is installed, so nothing was missed: pinmill schedule install\n"
+    nothing = (
+        "nothing is installed in your crontab, and jobs started elsewhere are not judged: pinmill schedule install\n"
+    )
     assert small.pinmill("schedule", "missed", PATH=str(tmp_path)).stdout == nothing
 
 
@@ -418,10 +442,28 @@ def test_a_firing_that_was_killed_is_seen_as_interrupted(small: Workplace) -> No
     for each in below:
         each.kill()
     process.communicate(timeout=60)
+    wait_until(lambda: read_firing(project_of(small), ["run", "small"]).status != "running", "the processes' end")
     firing = read_firing(project_of(small), ["run", "small"])
     assert (firing.status, firing.code, firing.ended, firing.ran) == ("interrupted", None, "", "")
     write_schedule(small, "0 4 * * 1 pinmill run small")
     assert small.json("schedule", "show")["jobs"][0]["status"] == "interrupted"
+
+
+def test_a_command_outlives_the_process_that_fired_it(small: Workplace) -> None:
+    process, firing = start_held(small)
+    process.kill()
+    process.communicate(timeout=60)
+    assert read_firing(project_of(small), ["run", "small"]).status == "running"
+    (small.root / f"release-{firing.run}").touch()
+    wait_until(lambda: small.json("runs")[0]["status"] != "running", "the run's end")
+    assert [(run["run"], run["status"]) for run in small.json("runs")] == [(firing.run, "succeeded")]
+    wait_until(lambda: read_firing(project_of(small), ["run", "small"]).status != "running", "the process's end")
+    assert read_firing(project_of(small), ["run", "small"]).status == "interrupted"
+    log, said = small.root / "outputs/logs/schedule.log", f"{firing.run} small: succeeded (run {firing.run}; ran"
+    assert said not in log.read_text()
+    small.pinmill("schedule", "run", "--", "run", "small")  # takes up what was said after that
+    assert said in log.read_text()
+    assert list((small.root / "outputs/schedule").glob("*.log")) == []
 
 
 def test_a_log_that_cannot_be_written_hinders_no_run_and_is_told(small: Workplace) -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 from pinmill.errors import ProjectError, RunError
 from pinmill.project import COMMAND, Project
 from pinmill.runs import write_json
-from pinmill.schedule import Schedule
+from pinmill.schedule import Job, Schedule, split_line
 
 ESCAPED, PLAIN = re.compile(r"[\\%]"), r"\\\g<0>"  # what cron takes away, and how it is written for it
 NONE = b"no crontab for"  # what `crontab -l` says to a user who has none
+FIRED = " schedule run -- "  # before the words of each job
+INSTALLED, DIFFERENT, ABSENT = "installed", "installed, but not as it stands here", "not installed"
 
 
 def name_command() -> str:
@@ -26,14 +28,46 @@ def name_command() -> str:
 
 
 def render_block(schedule: Schedule, root: Path, command: str) -> str:
-    """The lines for a user's crontab: each job of a project is fired in its folder by `command`."""
+    """The lines for a user's crontab, in their order: each job of a project is fired in its folder by `command`."""
     begin, end = make_marks(root)
     lines = [begin, "# written by `pinmill schedule install` from schedule.cron: edit that, and install it again"]
-    lines += schedule.settings
-    for job in schedule.jobs:
-        fired = f"cd {shlex.quote(str(root))} && {command} schedule run -- {shlex.join(job.words)}"
-        lines.append(f"{job.times} {ESCAPED.sub(PLAIN, fired)}")
+    for each in sorted([*schedule.settings, *schedule.jobs], key=lambda each: each.line):
+        if isinstance(each, Job):
+            fired = f"{enter(root)}{command}{FIRED}{shlex.join(each.words)}"
+            lines.append(f"{each.times} {ESCAPED.sub(PLAIN, fired)}")
+        else:
+            lines.append(each.text)
     return "\n".join([*lines, end, ""])
+
+
+def enter(root: Path) -> str:
+    """What a shell does first: it goes to the project's folder."""
+    return f"cd {shlex.quote(str(root))} && "
+
+
+def strip_block(block: str, root: Path) -> str:
+    """The lines of a block as they stand in schedule.cron; one that fires nothing stays as it is."""
+    lines = []
+    for line in block.split("\n"):
+        times, command = split_line(line)
+        words = command.removeprefix(ESCAPED.sub(PLAIN, enter(root))).partition(FIRED)[2]
+        lines.append(f"{times} pinmill {words}" if words and not line.startswith("#") else line)
+    return "\n".join(lines)
+
+
+def read_known(root: Path) -> str:
+    """What cron knows of a project, in the words of schedule.cron, each line at its place in the user's crontab.
+
+    Empty where there is no block of the project. Raises ProjectError, RunError.
+    """
+    before, block, _ = split_crontab(read_crontab(), root)
+    return "\n" * before.count("\n") + strip_block(block, root) if block else ""
+
+
+def compare_block(schedule: Schedule, root: Path) -> str:
+    """Whether cron knows a project's jobs as they stand in `schedule`: INSTALLED, DIFFERENT or ABSENT."""
+    block = split_crontab(read_crontab(), root)[1]
+    return (INSTALLED if block == render_block(schedule, root, name_command()) else DIFFERENT) if block else ABSENT
 
 
 def make_marks(root: Path) -> tuple[str, str]:
@@ -82,18 +116,17 @@ def call_crontab(*words: str, given: bytes = b"") -> subprocess.CompletedProcess
         raise ProjectError(f"there is no program `crontab` here. {step}") from None
 
 
-def is_installed(project: Project) -> bool:
-    """Whether the user's crontab has a block of this project; no where there is no cron."""
-    try:
-        return make_marks(project.root)[0] in read_crontab().split("\n")
-    except ProjectError:
-        return False
+def note_installed(
+    project: Project, schedule: Schedule, before: Mapping[str, datetime], now: datetime
+) -> Mapping[str, datetime]:
+    """Remember since when cron knows each job, and return that: as `before`, or else since now.
 
-
-def note_installed(project: Project, schedule: Schedule, now: datetime) -> None:
-    """Remember since when cron knows each job; those that it knew before keep their time."""
-    before = read_installed(project)
-    write_json(installed_file(project), {job.key: before.get(job.key, now).isoformat() for job in schedule.jobs})
+    As long as a line cannot be read, the times of all lines before are kept.
+    """
+    since = {job.key: before.get(job.key, now) for job in schedule.jobs}
+    kept = {**before, **since} if schedule.problems else since
+    write_json(installed_file(project), {key: when.isoformat() for key, when in kept.items()})
+    return since
 
 
 def read_installed(project: Project) -> Mapping[str, datetime]:

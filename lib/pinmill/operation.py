@@ -19,8 +19,8 @@ def schedule(project: Project, now: datetime) -> Finding:
     """Does cron know the jobs of schedule.cron as they stand there, and does it run?"""
     import psutil
 
-    from pinmill.cli_schedule import FILE, read_schedule
-    from pinmill.crontab import name_command, read_crontab, render_block, split_crontab
+    from pinmill.crontab import ABSENT, INSTALLED, compare_block
+    from pinmill.schedule import FILE, read_schedule
 
     if not (project.root / FILE).is_file():
         return Finding("warning", f"there is no {FILE}, so nothing runs by itself", "see: pinmill new --help")
@@ -30,13 +30,14 @@ def schedule(project: Project, now: datetime) -> Finding:
     if plan.problems:
         return grade(plan.problems, "pinmill schedule check", "", level="warning")
     try:
-        block = split_crontab(read_crontab(), project.root)[1]
+        state = compare_block(plan, project.root)
     except PinmillError as error:  # there is no cron here, or it does not let this user
         return Finding(
             "warning", str(error), "pinmill schedule install, or --print for another program that starts jobs"
         )
-    jobs, same = f"the {len(plan.jobs)} jobs of {FILE}", block == render_block(plan, project.root, name_command())
-    wrong = [] if same else [f"your crontab has {'other lines than' if block else 'none of'} {jobs}"]
+    jobs = f"the {len(plan.jobs)} jobs of {FILE}"
+    wrong = [f"your crontab has {'none of' if state == ABSENT else 'other lines than'} {jobs}"]
+    wrong = [] if state == INSTALLED else wrong
     if not any(process.info["name"] in CRONS for process in psutil.process_iter(["name"])):
         wrong.append("no cron daemon is running")
     fix = "pinmill schedule install; service cron start"
@@ -55,8 +56,9 @@ def runs(project: Project, now: datetime) -> Finding:
 
 def find_last_runs(project: Project) -> Mapping[str, tuple[str, str, str]]:
     """Of each workflow's job that ever ran, and of each job of the schedule: status, start (UTC), error."""
-    from pinmill.cli_schedule import FILE, find_last, is_alone, read_schedule
+    from pinmill.firing import find_last, is_alone
     from pinmill.runs import read_records
+    from pinmill.schedule import FILE, read_schedule
 
     last: dict[str, tuple[str, str, str]] = {}
     for workflow in project.workflows():
@@ -67,7 +69,7 @@ def find_last_runs(project: Project) -> Mapping[str, tuple[str, str, str]]:
     if (project.root / FILE).is_file():
         plan = read_schedule(project)
         for job in plan.jobs:
-            told = find_last(project, job, alone=is_alone(job, plan))
+            told = find_last(project, job, alone=is_alone(job, plan.jobs))
             name = f"{job.workflow} {job.job}" if job.job else job.command
             last.setdefault(name, (told["status"] or "never ran", told["started"], ""))
     return last

@@ -1,18 +1,23 @@
 """A schedule: the jobs in the text of a crontab, when they are due, which of them contend, and which were missed."""
 
+import io
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from pinmill.errors import ParameterError, did_you_mean
+from pinmill.errors import ParameterError, PinmillError, ProjectError, did_you_mean
+from pinmill.project import Project
 
+FILE = "schedule.cron"
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -60,11 +65,19 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """A line NAME=value, which holds for the lines below it."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True)
 class Schedule:
     """A crontab as read; a problem begins with its line."""
 
     jobs: tuple[Job, ...]
-    settings: tuple[str, ...]  # lines NAME=value
+    settings: tuple[Setting, ...]
     problems: tuple[str, ...]
 
 
@@ -73,7 +86,7 @@ def parse_schedule(text: str) -> Schedule:
     jobs, settings, problems = [], [], [f"line {number}: {NO_ZONE}" for number in find_zones(text)]
     for number, line in enumerate(map(str.strip, text.split("\n")), start=1):
         if SETTING.match(line):
-            settings += [] if line.startswith(ZONE) else [line]
+            settings += [] if line.startswith(ZONE) else [Setting(number, line)]
         elif line and not line.startswith("#"):
             times, command = split_line(line)
             try:
@@ -130,6 +143,74 @@ def read_words(command: str) -> tuple[str, ...]:
         raise ParameterError(f"{words[0]!r} stands before pinmill: a user's crontab has no field for the user")
     expected = "five fields of times and a command, as in '0 4 * * 1 pinmill run docstrings', were expected"
     raise ParameterError(f"{plain!r} is no pinmill command: {expected}")
+
+
+def read_schedule(project: Project) -> Schedule:
+    """The schedule of a project; a line that pinmill would not take is a problem. Raises ProjectError without one."""
+    try:
+        return name_jobs(parse_schedule((project.root / FILE).read_text(encoding="utf-8", errors="replace")))
+    except FileNotFoundError:
+        expected = "a crontab with lines such as '0 4 * * 1 pinmill run WORKFLOW' was expected"
+        raise ProjectError(f"{project.root} has no {FILE}: {expected}.") from None
+
+
+def name_jobs(schedule: Schedule) -> Schedule:
+    """The same, each job with its workflow, and a command that pinmill would not take among the problems."""
+    jobs, problems = [], list(schedule.problems)
+    for job in schedule.jobs:
+        try:
+            path, given = read_command(job.words)
+        except ParameterError as error:
+            problems.append(f"line {job.line}: {job.command}: {error}")
+            continue
+        kind = given["job"] if path == "pinmill run" else "score" if path == "pinmill score" else ""
+        jobs.append(replace(job, workflow=given.get("workflow") or "", job=kind))
+    return replace(schedule, jobs=tuple(jobs), problems=tuple(problems))
+
+
+def read_command(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The command that words call, as 'pinmill run', and its values by parameter.
+
+    Raises ParameterError for words that pinmill would refuse, or would answer with a help text.
+    """
+    import typer
+
+    from pinmill.cli import app
+
+    command, name, rest, context = typer.main.get_command(app), "pinmill", list(words), None
+    try:
+        with redirect_stdout(io.StringIO()):
+            while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+                context = typer.Context(command, parent=context, info_name=name)
+                name, command, rest = command.resolve_command(context, rest)
+            context = command.make_context(name, rest, parent=context)
+    except typer.TyperException as error:
+        raise ParameterError(error.format_message().strip().partition("\n")[0]) from None
+    except typer.Exit:
+        raise ParameterError("this only prints a text, and does nothing") from None
+    return context.command_path, context.params
+
+
+def check_schedule(project: Project, today: date) -> Schedule:
+    """The schedule of a project with all problems of its lines, of their workflows, and of times that contend."""
+    from pinmill.plan import make_plan, read_values
+
+    schedule = read_schedule(project)
+    problems = list(schedule.problems)
+    for job in schedule.jobs:
+        _, given = read_command(job.words)
+        assignments = {"assignments": list(given.get("assignments") or []), "model": given.get("model", "")}
+        forced = {"force": given.get("force", False), "start_from": given.get("start_from", "")}
+        try:
+            if job.job:
+                make_plan(project, job.workflow, job=job.job, **assignments, **forced)
+            elif job.workflow:
+                read_values(project, job.workflow)
+        except PinmillError as error:
+            problems.append(f"line {job.line}: {error}")
+    problems += find_contending(schedule.jobs, today)
+    by_line = sorted(problems, key=lambda problem: int(re.search(r"\d+", problem)[0]))
+    return replace(schedule, problems=tuple(by_line))
 
 
 def explain(job: Job) -> str:
