@@ -341,7 +341,7 @@ def test_alerts_of_the_newest_monitoring_are_told_beside_the_last_training(proje
         "Workflow": "`spam`",
         "Champion": "none yet",
         "Last run": "rejected, 2026-05-01 06:00",
-        "Monitoring": "2 alerts for the period from 2026-11-16: 2 columns shifted. Accuracy is 0.71.",
+        "Monitoring": "2 alerts: 2 columns shifted. Accuracy is 0.71.",
         "Pages": "[Data](spam/data.html) · [Monitoring](spam/monitoring.html) · [Scores](spam/scores.html)",
     }
     assert read_section(page, "bank")["Monitoring"] == f"no alert, as of {then}"
@@ -374,7 +374,7 @@ def test_a_damaged_monitoring_is_said_and_hostile_alerts_are_shown_as_they_are(p
     add_workflow(project, "spam")
     add_monitoring(project, "spam", [alert(HOSTILE)])
     page = read_index(project)
-    assert read_section(page, "spam")["Monitoring"] == f"1 alert for the period from 2026-11-16: {HOSTILE}"
+    assert read_section(page, "spam")["Monitoring"] == f"1 alert: {HOSTILE}"
     assert "<script" not in render_webpage(page).decode()
     (version,) = (project.root / "outputs/pins/spam-monitoring").iterdir()
     (version / "data.txt").write_text("x")

@@ -125,8 +125,8 @@ def tell_monitoring(pin: Pin | None, run: RunRecord | None) -> tuple[str, int]:
     bad = run is not None and run.status not in FINISHED
     said = [f"the last run {ENDINGS[run.status]}, {run.started[:16]}".replace("T", " ")] if bad else []
     if firing:
-        count, period = f"{len(firing)} alert{'s' * (len(firing) > 1)}", max(str(a.get("period")) for a in firing)
-        said.append(f"{count} for the period from {period}: {' '.join(str(a.get('text')) for a in firing)}")
+        count = f"{len(firing)} alert{'s' * (len(firing) > 1)}"
+        said.append(f"{count}: {' '.join(str(a.get('text')) for a in firing)}")
     elif isinstance(found, list):
         said.append(f"no alert, as of {pin.created:%Y-%m-%d %H:%M}")
     return shorten("; ".join(said)), len(firing)
