@@ -513,6 +513,9 @@ def test_a_truncated_backup_is_refused_wherever_it_ends(
         with pytest.raises(BackupError, match=r"is not a whole backup: .*Nothing was restored"):
             restore(target, file)
     assert_empty(target)
+    file.unlink()
+    with pytest.raises(BackupError, match=r"there is no file .*bad\. Name one that pinmill backup has written"):
+        restore(target, file)
     file.write_bytes(data + b"more")
     with pytest.raises(BackupError, match="is not a whole backup"):
         restore(target, file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -167,6 +168,7 @@ def test_a_failure_is_told_once_with_the_facts_and_again_when_it_is_mended(
     assert letter.get_content().split() == told["message"].split()
     head, *facts = told["message"].splitlines()
     assert head == "failed in 02-train"
+    assert facts[-1] == f"from: {small.root} on {platform.node()}"
     where = facts.index("error:")
     assert facts[:where] == ["workflow: small (small)", "job: train", f"run: {failed}", "stage: 02-train"]
     error = [line for line in facts[where + 1 :] if line.startswith("    ")]

@@ -20,7 +20,7 @@ PinmillError                    exit code 4 unless it says otherwise
 ├── ChampionError               the champion cannot be moved like this (2)
 │   └── ConflictError           somebody else moved it first
 ├── RunError                    a run could not start or finish
-│   ├── LockedError             the lock of this workflow and job is held (75)
+│   ├── LockedError             the lock of this workflow and job, or of backups, is held (75)
 │   └── StageError              a cell raised, hung, or lost its kernel
 │       └── StageOutsideError   OutsideError: what the cell raised came from outside
 ├── ReportError                 a page could not be rendered

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -123,7 +124,8 @@ def announce(
             known = compare(before, shown, unknown=unknown, now=now_utc().isoformat(timespec="seconds"))
             marks = {mark_url(url): url for url in urls}
             due = {url: due for mark, url in marks.items() if (due := find_due(known, mark))}
-            messages = [compose(url, workflow, each) for url, each in due.items()]
+            where = f"from: {project.root} on {platform.node()}"
+            messages = [compose(url, workflow, each, where) for url, each in due.items()]
             failed = send(messages, {**os.environ, **project.settings}) if messages else {}
             told = [mark for mark, url in marks.items() if url in due and url not in failed]
             known = note_told(known, told, marks)
@@ -150,11 +152,12 @@ def read_known(file: Path) -> tuple[list[Known], list[str]]:
         return [], [f"{file.name} is damaged and starts anew, so what was told before may be told again"]
 
 
-def compose(url: str, workflow: str, due: Sequence[Known]) -> Message:
-    """One message of all that an address has to be told of."""
+def compose(url: str, workflow: str, due: Sequence[Known], where: str) -> Message:
+    """One message of all that an address has to be told of; `where` is told at its end."""
     more = f" and {len(due) - 1} more" if len(due) > 1 else ""
     title = f"[Pinmill] {workflow and f'{workflow}: '}{due[0].title}{more}"
     parts = [f"{each.title}\n{each.text}" for each in due[:MOST]] + [each.title for each in due[MOST:]]
+    parts.append(where)
     kinds = [SEVERITY[each.incident.kind] for each in due if not each.over]
     return Message(url, title, "\n\n".join(parts), min(kinds, default="success"))  # the worst sorts first
 

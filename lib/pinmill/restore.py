@@ -51,6 +51,8 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
     Raises BackupError where any of them is not empty, or the backup is not as it was written.
     """
     marker = project.outputs / "restoring.json"
+    if not file.is_file():
+        raise BackupError(f"there is no file {file}. Name one that pinmill backup has written")
     with take_turn(project):
         manifest = check_backup(file)
         mine = hashlib.sha256(json.dumps(manifest["members"], sort_keys=True).encode()).hexdigest()
