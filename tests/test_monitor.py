@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 from pinmill.alerts import judge, read_rules
 from pinmill.history import COLUMNS
 from pinmill.project import open_project
-from pinmill.store import CALLS, Annotation, Store, stamp
+from pinmill.store import ANNOTATIONS, CALLS, Annotation, Store, stamp
 from pinmill.upload import write_candidate
 from sklearn.metrics import accuracy_score
 from traffic_maker import Spell, add_traffic, list_months, repeat_calls
@@ -126,7 +126,9 @@ def test_a_shift_in_the_sixth_month_is_found_in_it_and_nothing_before(watched) -
     shifted = find(history, "input", "shifted_columns")["value"]
     assert shifted.reindex(NAMES).tolist()[:7] == [0, 0, 0, 0, 0, 1, 1]
     rules = read_rules([{"metric": "shifted_columns", "direction": "above", "threshold": 0}])
-    fired = [any(each["firing"] for each in judge(rules, history, complete=NAMES[:n])) for n in range(1, 8)]
+    fired = [
+        any(each["firing"] for each in judge(rules, history, complete=NAMES[:n], length="month")) for n in range(1, 8)
+    ]
     assert fired == [False] * 5 + [True] * 2
 
 
@@ -156,7 +158,9 @@ def test_the_numbers_are_those_of_the_store(watched) -> None:
     }.items():
         assert find(history, "traffic", metric)["value"].tolist() == pytest.approx(expected.tolist()), metric
     truth = store.read_annotations("tiny").set_index("hash")["label"]
+    first = dict(store.read(sql.select(ANNOTATIONS.c.hash, sql.func.min(ANNOTATIONS.c.created)).group_by("hash")))
     known = calls[calls["input_hash"].isin(truth.index)]
+    known = known[known["time"] < known["input_hash"].map(first)]
     known = known.assign(truth=known["input_hash"].map(truth), told=[output["label"] for output in known["output"]])
     accuracy = find(history, "score", "accuracy")
     for month, rows in known.groupby("month"):
@@ -171,7 +175,7 @@ def test_the_page_says_it_first_shows_it_and_is_small(watched) -> None:
     score = find(history, "score", "accuracy").loc["2026-10-01"]
     told = f"its Accuracy was {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f}) on {score['n']} calls"
     assert re.search(rf"2 alerts fire\. In October 2026 {re.escape(told)} with a label, worse than the 0\.9", text)
-    assert "1 of 1 input column shifted (text)." in text
+    assert "1 of 1 input column (text) shifted." in text
     assert page.count("<figure") == 4
     assert len(page) < 2_000_000
     assert "http://" not in re.sub(r"http://www\.w3\.org|http://purl\.org|http://creativecommons\.org", "", page)
@@ -250,6 +254,28 @@ def test_hashed_inputs_no_labels_and_a_model_from_elsewhere_are_told_with_what_t
     assert facts["champion"] == uploaded.version
     assert "nobody knows what it was trained on" in read_text(page)
     assert find(history, "prediction", "shifted_columns")["value"].notna().any()  # of the former champion: stays
+
+
+def test_a_promotion_is_no_alert_and_a_past_moment_does_not_judge_later_months(called) -> None:
+    project = open_project(called.root, {})
+    former = project.board.latest("tiny-model")
+    rules = [{"metric": name, "direction": "above", "threshold": 0.0001} for name in ("shifted_columns", "rmse")]
+    rules += [{"metric": "oov_share", "direction": "above", "threshold": 0, "column": "texts"}]
+    given = {"alerts": rules, "until": "2026-11-03T11:00+02:00"}
+    _, facts, page = monitor(called, **given)
+    assert facts["until"] == "2026-11-03T09:00:00+00:00"
+    assert "Rule 2 never fires: rmse is not computed here." in read_text(page)
+    assert "Rule 3 never fires: oov_share has no column 'texts'. Did you mean 'text'?" in read_text(page)
+    before, facts, page = monitor(called, until="2026-07-03")
+    assert {each["period"] for each in facts["alerts"]} == {"2026-06-01"}
+    assert not [each for each in facts["alerts"] if each["firing"]]
+    assert "shifted in October" not in read_text(page)
+
+    uploaded = write_candidate(project, "tiny", called.make_second(), by="eve", note="")
+    called.pinmill("promote", "tiny", uploaded.version, "--why", "a test", "--override")
+    _, facts, page = monitor(called, until="2026-07-03")
+    assert "the Accuracy of 1 former version was" in read_text(page)
+    assert former != uploaded.version
 
 
 AMOUNTS = "workflow: sums\nsource: sums.csv\nlabel: total\ntask: regression\nestimator: linear\ncv: 0\ndraws: 20\n"

@@ -23,6 +23,7 @@ from pinmill.version import now_utc
 MOST_NAMED = 5  # columns in a sentence
 LONGEST_NAME = 60  # characters of a column's name in it
 MOST_LABELS, LONGEST_LABEL = 5, 40  # unknown labels in a sentence, and their characters
+ONCE = 0.95  # of the test rows: with more repeats equal inputs are different cases, as in a table of few values
 CHANGED = ("shifted", "new", "gone")  # what counts as shifted
 MOST_HELD = 20_000  # test rows: of more the distributions would not be told better
 KINDS = {"integer": "number", "datetime": "date"}  # what `find_kinds` calls some types of a prototype
@@ -46,7 +47,8 @@ class Expected:
     """What a champion lets expect; its `version` and the `facts` of its pin are empty where there is none.
 
     `scores` has the {value, low, high, n} of its evaluation by metric. `inputs` and `outputs` are None, and `said` has
-    no rows, where its training data cannot be had: `absent` says why.
+    no rows, where its training data cannot be had: `absent` says why. `once` tells that each input is compared once, as
+    the test rows have hardly any repeats.
     """
 
     absent: str = ""
@@ -56,6 +58,7 @@ class Expected:
     said: DataFrame = field(default_factory=lambda: list_outputs([]))  # of the test rows, as `read_outputs` of calls
     inputs: Reference | None = None
     outputs: Reference | None = None
+    once: bool = True
 
 
 def read_moment(until: str) -> datetime:
@@ -91,11 +94,12 @@ def read_training(run: Run, known: Expected, data: Pin) -> Expected:
     """`known` with what the data of the champion lets expect."""
     prototype = known.facts["prototype"]
     try:
-        rows = run.board.read_table(data, columns=["_part", *prototype])
+        rows = run.board.read_table(data, columns=["_part", "_hash", *prototype])
         inputs = take_inputs(rows, prototype, text=data.facts["text"])
     except DataError as error:
         return replace(known, absent=f"its training data is not of the form that it takes: {error}")
     train, held = (inputs[rows["_part"] == part] for part in ("train", "test"))
+    hashes = rows["_hash"][rows["_part"] == "test"]
     held = held.sample(min(len(held), MOST_HELD), random_state=0)
     said = list_outputs(make_scorer(run.read_champion_model(), prototype)(list_records(held)))
     kinds = {name: data.facts["kinds"].get(name) or KINDS.get(p["type"], p["type"]) for name, p in prototype.items()}
@@ -103,6 +107,7 @@ def read_training(run: Run, known: Expected, data: Pin) -> Expected:
     return replace(
         known,
         said=said,
+        once=hashes.nunique() >= ONCE * len(hashes),
         inputs=make_reference(train, held, kinds=kinds),
         outputs=make_reference(outputs, outputs, kinds={n: "category" if n == "label" else "number" for n in outputs}),
     )

@@ -44,7 +44,7 @@ cv: 0
 period: month
 alerts:
   - {metric: shifted_columns, direction: above, threshold: 0}
-  - {metric: error_share, direction: above, threshold: 0.05}
+  - {metric: error_share, direction: above, threshold: 0.05, min_n: 100}
   - {metric: roc_auc, direction: below, threshold: 0.95, min_n: 100}
 """
 
