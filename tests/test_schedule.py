@@ -20,7 +20,7 @@ import psutil
 import pytest
 from pinmill.crontab import name_command, render_block, split_crontab
 from pinmill.errors import ProjectError
-from pinmill.firing import LOG_BYTES, LOG_FILES, Firing, firing_file, read_firing, write_log
+from pinmill.firing import LOG_BYTES, LOG_FILES, Firing, firing_file, follow, read_firing, write_log
 from pinmill.lock import hold_lock
 from pinmill.project import Project
 from pinmill.runs import write_json
@@ -356,7 +356,9 @@ def test_without_the_file_or_without_cron_it_says_what_to_do(small: Workplace, t
     write_schedule(small, "0 4 * * 1 pinmill run small")
     missing = small.pinmill("schedule", "install", code=2, PATH=str(tmp_path)).stderr
     assert missing.startswith("ProjectError: there is no program `crontab` here. Install cron")
-    assert small.pinmill("schedule", "install", "--print", PATH=str(tmp_path)).stdout.startswith("# BEGIN pinmill ")
+    printed = small.pinmill("schedule", "install", "--print", PATH=str(tmp_path))
+    assert printed.stdout.startswith("# BEGIN pinmill ")
+    assert printed.stderr.startswith("pinmill schedule missed judges only what your own crontab starts")
     assert "1 jobs, not installed: there is no program" in small.pinmill("schedule", "show", PATH=str(tmp_path)).stdout
     nothing = (
         "nothing is installed in your crontab, and jobs started elsewhere are not judged: pinmill schedule install\n"
@@ -464,6 +466,14 @@ def test_a_command_outlives_the_process_that_fired_it(small: Workplace) -> None:
     small.pinmill("schedule", "run", "--", "run", "small")  # takes up what was said after that
     assert said in log.read_text()
     assert list((small.root / "outputs/schedule").glob("*.log")) == []
+
+
+def test_output_is_followed_line_by_line_to_its_last_byte(tmp_path: Path) -> None:
+    with (tmp_path / "said").open("ab") as output:
+        command = ["sh", "-c", r"printf 'one\n\ntwo \377'; printf ' x\r\nthr'; printf 'ee'"]
+        process = subprocess.Popen(command, stdout=output)
+        assert list(follow(process, output)) == ["one", "", "two \ufffd x", "three"]
+    assert process.returncode == 0
 
 
 def test_a_log_that_cannot_be_written_hinders_no_run_and_is_told(small: Workplace) -> None:

@@ -34,6 +34,10 @@ def install(
     block = crontab.render_block(schedule, project.root, crontab.name_command())
     if only and not schedule.problems:
         print(block, end="")
+        print(
+            "pinmill schedule missed judges only what your own crontab starts, not these lines elsewhere",
+            file=sys.stderr,
+        )
         return
     before, former, after = crontab.split_crontab("" if only else crontab.read_crontab(), project.root)
     problems = [*schedule.problems, *(f"your crontab, line {number}: {NO_ZONE}" for number in find_zones(before))]
