@@ -176,6 +176,7 @@ def test_the_page_says_it_first_shows_it_and_is_small(watched) -> None:
     told = f"its Accuracy was {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f}) on {score['n']} calls"
     assert re.search(rf"2 alerts fire\. In October 2026 {re.escape(told)} with a label, worse than the 0\.9", text)
     assert "1 of 1 input column (text) shifted." in text
+    assert "true labels" not in text
     assert page.count("<figure") == 4
     assert len(page) < 2_000_000
     assert "http://" not in re.sub(r"http://www\.w3\.org|http://purl\.org|http://creativecommons\.org", "", page)

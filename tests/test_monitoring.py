@@ -146,4 +146,5 @@ def test_of_labels_that_the_champion_does_not_know_the_commonest_are_named() -> 
     unknown = {"x" * 41: 1200, **dict.fromkeys("fedcb", 3), "a": 4}
     told = f"7 labels of 1,219 calls: {'x' * 40}… (1,200), a (4), b (3), c (3), d (3), …"
     assert tell_unknown(unknown) == told
+    assert tell_unknown({}) == ""
     assert tell_unknown({"eggs": 1}) == "1 label of 1 call: eggs (1)"

@@ -155,12 +155,13 @@ def name_period(name: str, length: str) -> str:
 
 
 def tell_unknown(unknown: Mapping[str, int]) -> str:
-    """For people: true labels that a champion does not know, as `list_unknown` counts them, the commonest by name."""
+    """For people: true labels that a champion does not know, as `list_unknown` counts them; "" for none."""
     common = sorted(unknown.items(), key=lambda each: (-each[1], each[0]))[:MOST_LABELS]
     named = ", ".join(f"{name[:LONGEST_LABEL]}{'…' * (len(name) > LONGEST_LABEL)} ({n:,})" for name, n in common)
     more = ", …" * (len(unknown) > MOST_LABELS)
     calls, labels = sum(unknown.values()), len(unknown)
-    return f"{labels:,} label{'s' * (labels != 1)} of {calls:,} call{'s' * (calls != 1)}: {named}{more}"
+    told = f"{labels:,} label{'s' * (labels != 1)} of {calls:,} call{'s' * (calls != 1)}: {named}{more}"
+    return told if unknown else ""
 
 
 def tell_state(history: DataFrame, period: Period, *, length: str, metric: str, expected: Expected, firing: int) -> str:
