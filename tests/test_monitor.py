@@ -267,7 +267,7 @@ def test_a_promotion_is_no_alert_and_a_past_moment_does_not_judge_later_months(c
     assert facts["until"] == "2026-11-03T09:00:00+00:00"
     assert "Rule 2 never fires: rmse is not computed here." in read_text(page)
     assert "Rule 3 never fires: oov_share has no column 'texts'. Did you mean 'text'?" in read_text(page)
-    before, facts, page = monitor(called, until="2026-07-03")
+    _, facts, page = monitor(called, until="2026-07-03")
     assert {each["period"] for each in facts["alerts"]} == {"2026-06-01"}
     assert not [each for each in facts["alerts"] if each["firing"]]
     assert "shifted in October" not in read_text(page)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pandas import Series
 from pinmill.drift import SHIFTED
 from pinmill.errors import ParameterError
 from pinmill.history import make_history, period_rows, traffic_rows
 from pinmill.monitoring import (
     Expected,
     choose_outputs,
+    is_told_once,
     list_columns,
     name_period,
     read_moment,
@@ -121,6 +123,11 @@ def test_the_outputs_that_are_compared_are_of_the_positive_class_of_all_or_amoun
     assert choose_outputs(said, several).to_dict("list") == {"label": ["1"], "value": [0.75]}
     amounts = {"task": "regression", "classes": [], "positive": None}
     assert choose_outputs(list_outputs([{"value": 2.5}]), amounts).to_dict("list") == {"value": [2.5]}
+
+
+def test_inputs_are_taken_once_unless_those_of_the_champions_data_repeat() -> None:
+    told = {repeats: is_told_once(Series([*range(100 - repeats), *[0] * repeats])) for repeats in (0, 5, 6, 90)}
+    assert told == {0: True, 5: True, 6: False, 90: False}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from pinmill.annotations import list_records
 from pinmill.card import NAMES, format_score
@@ -107,10 +107,15 @@ def read_training(run: Run, known: Expected, data: Pin) -> Expected:
     return replace(
         known,
         said=said,
-        once=hashes.nunique() >= ONCE * len(hashes),
+        once=is_told_once(hashes),
         inputs=make_reference(train, held, kinds=kinds),
         outputs=make_reference(outputs, outputs, kinds={n: "category" if n == "label" else "number" for n in outputs}),
     )
+
+
+def is_told_once(hashes: Series) -> bool:
+    """Whether rows with these hashes have hardly any repeats; if not, equal inputs are different cases."""
+    return hashes.nunique() >= ONCE * len(hashes)
 
 
 def choose_outputs(said: DataFrame, facts: Mapping[str, Any]) -> DataFrame:
