@@ -257,26 +257,28 @@ def test_hashed_inputs_no_labels_and_a_model_from_elsewhere_are_told_with_what_t
     assert find(history, "prediction", "shifted_columns")["value"].notna().any()  # of the former champion: stays
 
 
-def test_a_promotion_is_no_alert_and_a_past_moment_does_not_judge_later_months(called) -> None:
-    project = open_project(called.root, {})
-    former = project.board.latest("tiny-model")
-    rules = [{"metric": name, "direction": "above", "threshold": 0.0001} for name in ("shifted_columns", "rmse")]
+def test_calls_that_a_former_version_answered_are_not_held_against_the_test_rows_of_this_one(called) -> None:
+    with store_of(called).writing() as connection:
+        connection.execute(sql.update(CALLS).values(version="20260101T000000Z-aaaaa"))
+    history, facts, page = monitor(called)
+    said = history[(history["subject"] == "prediction") & (history["column"] == "label")]
+    assert set(said["status"]) == {"too few"}
+    assert set(said["model"]) == {facts["champion"]}
+    assert set(history[(history["subject"] == "score") & (history["n"] > 0)]["model"]) == {"20260101T000000Z-aaaaa"}
+    assert re.search(r"1 alert fires\. In October 2026 the Accuracy of 1 former version was 0\.\d+", read_text(page))
+
+
+def test_a_past_moment_does_not_judge_later_months_and_a_rule_without_effect_is_told(called) -> None:
+    rules = [{"metric": name, "direction": "above", "threshold": 0} for name in ("shifted_columns", "rmse")]
     rules += [{"metric": "oov_share", "direction": "above", "threshold": 0, "column": "texts"}]
-    given = {"alerts": rules, "until": "2026-11-03T11:00+02:00"}
-    _, facts, page = monitor(called, **given)
+    _, facts, page = monitor(called, alerts=rules, until="2026-11-03T11:00+02:00")
     assert facts["until"] == "2026-11-03T09:00:00+00:00"
     assert "Rule 2 never fires: rmse is not computed here." in read_text(page)
     assert "Rule 3 never fires: oov_share has no column 'texts'. Did you mean 'text'?" in read_text(page)
-    _, facts, page = monitor(called, until="2026-07-03")
-    assert {each["period"] for each in facts["alerts"]} == {"2026-06-01"}
-    assert not [each for each in facts["alerts"] if each["firing"]]
-    assert "shifted in October" not in read_text(page)
-
-    uploaded = write_candidate(project, "tiny", called.make_second(), by="eve", note="")
-    called.pinmill("promote", "tiny", uploaded.version, "--why", "a test", "--override")
-    _, facts, page = monitor(called, until="2026-07-03")
-    assert "the Accuracy of 1 former version was" in read_text(page)
-    assert former != uploaded.version
+    history, facts, page = monitor(called, until="2026-07-03")
+    assert {*history["period"]} == {*NAMES}
+    assert {(each["period"], each["firing"]) for each in facts["alerts"]} == {("2026-06-01", False)}
+    assert "No alert fires. In June 2026 its Accuracy" in read_text(page)
 
 
 AMOUNTS = "workflow: sums\nsource: sums.csv\nlabel: total\ntask: regression\nestimator: linear\ncv: 0\ndraws: 20\n"
@@ -326,7 +328,7 @@ def test_of_several_classes_the_labels_are_compared(trained_once, tmp_path: Path
     rows = [(f"{words} {n}", label) for label, words in kinds.items() for n in range(100_000, 100_150)]
     texts = pd.DataFrame(rows, columns=["text", "label"])
     texts.to_csv(workplace.root / "tiny.csv", index=False)
-    workplace.params(TINY.replace("positive: spam\n", "").replace("monitor_metrics", "# "))
+    workplace.params(TINY.replace("positive: spam\n", "drift_min_n: 50\n").replace("monitor_metrics", "# "))
     workplace.pinmill("run", "tiny")
     spells = [Spell(*MONTHS[5], texts, 300, 0.3), Spell(*MONTHS[6], texts[texts["label"] == "win"], 300)]
     add_traffic(workplace.root, "tiny", spells, label="label", until=UNTIL)
