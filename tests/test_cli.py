@@ -149,7 +149,7 @@ def test_wrong_words_are_wrong_use(call, trained_once, words: list[str]) -> None
         ),
         (
             ["run", "tiny", "--job", "trian"],
-            "ProjectError: no notebook belongs to job 'trian'; the jobs here are: annotate, score, serve, train",
+            "ProjectError: no notebook belongs to job 'trian'; the jobs here are: annotate, monitor, score, serve, train",
         ),
         (["run", "tiny", "--from", "trian"], "ProjectError: no stage 'trian'"),
         (["run", "tiny", "--set", "cv"], "ParameterError: 1 problem in params/tiny.yaml: --set cv has no '='"),
@@ -216,7 +216,7 @@ def test_params_tell_names_types_defaults_meaning_and_where_used(call, trained_o
         "name": "cv", "value": 2, "type": "int", "default": 3, "meaning": "folds of the cross-validation; 0: none",
         "unit": "", "low": 0, "high": 20, "choices": [], "used in": ["02-train"],
     }  # fmt: skip
-    assert by_name["seed"]["used in"] == ["01-prepare", "02-train", "03-evaluate"]
+    assert by_name["seed"]["used in"] == ["01-prepare", "02-train", "03-evaluate", "05-monitor"]
     assert by_name["task"]["choices"] == ["auto", "binary", "multiclass", "regression"]
     assert set(found["schema"]["properties"]) == {*by_name, "run"}
     shown = call(trained_once, "params", "tiny").stdout

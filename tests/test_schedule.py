@@ -97,6 +97,7 @@ def test_jobs_and_settings_are_read_with_their_lines() -> None:
         ("0 4 * * 1 pinmill run spam --set title=5%", "cron takes % for the end of the line"),
         ("CRON_TZ=Europe/Berlin", "Debian's cron knows only the machine's zone"),
         (" CRON_TZ = Europe/Berlin", "Debian's cron knows only the machine's zone"),
+        ("TZ=Europe/Berlin", "TZ changes no time at which a job starts"),
     ],
 )
 def test_a_line_that_cron_would_not_run_as_meant_is_a_problem(line: str, said: str) -> None:

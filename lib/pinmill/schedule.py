@@ -34,6 +34,7 @@ QUOTED = re.compile(r"""'[^']*'|"[^"$`]*"|\\.""")
 SHELL = re.compile(r"[$`;|<>&()*?]|(?<!\S)[~#]")
 ZONE = "CRON_TZ"
 NO_ZONE = f"Debian's cron knows only the machine's zone, and ignores {ZONE}: write the times in that zone"
+NO_TZ = "TZ changes no time at which a job starts, and Pinmill tells times in UTC: leave it out"
 START = datetime(2000, 1, 1)  # for what is asked of an expression, whenever it is asked
 DAYS = 1461  # four years, in which every date there is comes up
 GRACE = timedelta(minutes=15)  # a machine that is busy starts a job late
@@ -85,8 +86,9 @@ def parse_schedule(text: str) -> Schedule:
     """The jobs and settings in the text of a crontab, and all that is wrong with its lines."""
     jobs, settings, problems = [], [], [f"line {number}: {NO_ZONE}" for number in find_zones(text)]
     for number, line in enumerate(map(str.strip, text.split("\n")), start=1):
-        if SETTING.match(line):
-            settings += [] if line.startswith(ZONE) else [Setting(number, line)]
+        if name := SETTING.match(line):
+            settings += [] if name[1] in (ZONE, "TZ") else [Setting(number, line)]
+            problems += [f"line {number}: {NO_TZ}"] if name[1] == "TZ" else []
         elif line and not line.startswith("#"):
             times, command = split_line(line)
             try:
