@@ -233,7 +233,10 @@ def test_without_calls_or_a_champion_it_says_so(trained, tmp_path: Path) -> None
     history, facts, page = monitor(trained)
     assert find(history, "traffic", "requests")["value"].tolist() == [0.0]
     assert find(history, "score", "accuracy")["n"].tolist() == [0]
-    assert "No alert fires. Nobody asked anything in the week of" in read_text(page)
+    text = read_text(page)
+    assert "No alert fires. Nobody asked anything in the week of" in text
+    assert re.search(r"Nobody called in the week of [-\d]+, so that nothing of it can be told", text)
+    assert ("<figure" in page, "@fig" in text) == (False, False)
 
 
 def test_hashed_inputs_no_labels_and_a_model_from_elsewhere_are_told_with_what_to_do(called) -> None:
