@@ -149,7 +149,7 @@ def test_wrong_words_are_wrong_use(call, trained_once, words: list[str]) -> None
         ),
         (
             ["run", "tiny", "--job", "trian"],
-            "ProjectError: no notebook belongs to job 'trian'; the jobs here are: annotate, monitor, score, serve, train",
+            "ProjectError: no notebook belongs to job 'trian'; the jobs here are: annotate, monitor, score, serve",
         ),
         (["run", "tiny", "--from", "trian"], "ProjectError: no stage 'trian'"),
         (["run", "tiny", "--set", "cv"], "ParameterError: 1 problem in params/tiny.yaml: --set cv has no '='"),
