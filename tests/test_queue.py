@@ -479,13 +479,14 @@ class Dead(BaseException):
 
 @contextmanager
 def dying(store: Store, at: int) -> Iterator[None]:
-    """Let the process die before its statement number `at`; 0: it lives."""
+    """Let the process die before its statement number `at`, and its lock with it; 0: it lives."""
     count = 0
 
-    def step(*_: Any) -> None:
+    def step(connection: sql.Connection, *_: Any) -> None:
         nonlocal count
         count += 1
         if count == at:
+            connection.connection.dbapi_connection.rollback()  # or an open cursor keeps the lock until it is collected
             raise Dead
 
     sql.event.listen(store._engine, "before_cursor_execute", step)
