@@ -274,6 +274,9 @@ def test_an_alert_is_told_once_until_it_fires_no_more(small_trained: Workplace, 
     facts |= {"n": "312", "period": "2026-11-16", "stage": "05-monitor", "job": "monitor"}
     assert lines_of(hook.got[0]["message"]) | facts == lines_of(hook.got[0]["message"])
     assert run("[two, one]") == ["[Pinmill] small: alert, two is <b>low</b> next: rm"]
+    small_trained.edit("05-monitor", '"period": "2026-11-16"', '"period": ""')
+    assert run("[]") == []  # nobody calls any more: that is no recovery
+    small_trained.edit("05-monitor", '"period": ""', '"period": "2026-11-16"')
     small_trained.edit("05-monitor", "alerts=alerts)", "alerts=[{'key': 'one'}])")
     assert run("[one]") == []
     small_trained.edit("05-monitor", "alerts=[{'key': 'one'}])", "alerts=alerts)")
@@ -497,6 +500,8 @@ def test_an_incident_stays_the_same_while_it_is_found_or_nobody_looks() -> None:
     over = {"b": ("1", "2", ("me",)), "d": ("1", "1", ("me",))}
     assert stand(now) == {"a": ("1", "", ("me",)), "e": ("2", "", ())} | over
     unseen = compare(known, [make_incident("", "failed")], unknown=("alert",), now="2")
+    by_id = [("alert", each.incident.key) for each in known if each.incident.kind == "alert"]
+    assert compare(known, [make_incident("", "failed")], unknown=by_id, now="2") == unseen
     assert stand(unseen) == stand(known) | {"": ("2", "", ())}
 
 

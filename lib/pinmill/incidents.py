@@ -50,8 +50,10 @@ class Known:
         return list_facts({**about, "since": self.since, "until": self.over})
 
 
-def compare(known: Iterable[Known], found: Iterable[Incident], *, unknown: Collection[str], now: str) -> list[Known]:
-    """Each incident as it stands now that `found` were found, and none of the `unknown` kinds was looked for. Pure.
+def compare(
+    known: Iterable[Known], found: Iterable[Incident], *, unknown: Collection[str | tuple[str, str]], now: str
+) -> list[Known]:
+    """Each incident as it stands now that `found` were found, and of `unknown` kinds and ids nobody can tell. Pure.
 
     Those that nobody was told of are forgotten when they are over; so is a rejected candidate when another one is
     rejected, and a failure when another stage fails, for nothing has recovered then.
@@ -66,7 +68,7 @@ def compare(known: Iterable[Known], found: Iterable[Incident], *, unknown: Colle
     for (kind, key), each in before.items():
         if (kind, key) in stand:
             continue
-        if kind in unknown and not each.over:
+        if not {kind, (kind, key)}.isdisjoint(unknown) and not each.over:
             stand[kind, key] = each
         elif each.told and (each.over or kind not in is_replaced):
             over.append(each if each.over else replace(each, over=now))

@@ -89,7 +89,9 @@ def tell_people(work: Work) -> None:
         alerts = project.board.pin(made["name"], made["version"]).facts.get("alerts", []) if made else []
         pages = project.settings.get("PINMILL_PAGES_URL", "").rstrip("/") or project.relative(project.pages)
         found = find_incidents(record, title=work.plan.title, last=work.last, alerts=alerts, pages=pages)
-        about = {"urls": find_urls(project, work.plan.settings), "unknown": UNDECIDED.get(record.status, ())}
+        silent = [("alert", str(alert["key"])) for alert in alerts if not alert.get("period", True)]  # it has no data
+        unknown = [*UNDECIDED.get(record.status, ()), *silent]
+        about = {"urls": find_urls(project, work.plan.settings), "unknown": unknown}
         problems = announce(project, record.workflow, record.job, found, hidden=work.hidden, **about)
     except Exception as error:  # whatever it is, it must not change how a run ended
         problems = [f"nobody was told: {type(error).__name__}: {error}"]
@@ -105,12 +107,13 @@ def announce(
     *,
     urls: Sequence[str],
     hidden: Sequence[str],
-    unknown: Collection[str] = (),
+    unknown: Collection[str | tuple[str, str]] = (),
 ) -> list[str]:
     """Send what is new and what is over, each once to each address; what could not be sent, in words.
 
-    `found` are all incidents of now, but for the `unknown` kinds, which were not looked for; the workflow is empty for
-    those of none. What could not be sent is sent the next time. Never raises, and takes at most twice `SECONDS`.
+    `found` are all incidents of now, but for the `unknown` kinds and ids, of which nobody can tell; the workflow is
+    empty for those of none. What could not be sent is sent the next time. Never raises, and takes at most twice
+    `SECONDS`.
     """
     name, every = ".".join(filter(None, (workflow, job))), [*hidden, *hide_urls(urls, guess=True)]
     file = project.outputs / "incidents" / f"{name}.json"
